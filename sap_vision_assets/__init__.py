@@ -1,0 +1,1 @@
+"""Dagster assets that turn labelled business documents into a tested, exported, benchmarked LayoutLMv3."""

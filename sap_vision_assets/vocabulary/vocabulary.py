@@ -1,0 +1,135 @@
+"""The vocabulary, read from vocabulary.json and, where a user has one, an extension file of the same form."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from sap_vision_assets.errors import InputError, VocabularyMismatchError
+
+OUTSIDE = "O"
+"""Label 0: the word belongs to no field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A document type, a subtype or a field."""
+
+    name: str
+    sap: str
+    """Where SAP keeps it: a table field such as EKKO-EBELN, a document type, a transaction."""
+    meaning: str
+    """One line for a person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """All classes of the three heads, in the order of their ids."""
+
+    doc_types: tuple[Term, ...]
+    po_subtypes: tuple[Term, ...]
+    fields: tuple[Term, ...]
+
+    @cached_property
+    def doc_type_names(self) -> tuple[str, ...]:
+        return tuple(term.name for term in self.doc_types)
+
+    @cached_property
+    def po_subtype_names(self) -> tuple[str, ...]:
+        return tuple(term.name for term in self.po_subtypes)
+
+    @cached_property
+    def field_names(self) -> tuple[str, ...]:
+        return tuple(term.name for term in self.fields)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Label names by id: "O", then "B-x" (odd ids) and "I-x" (even ids) for each field x."""
+        return (OUTSIDE, *(f"{prefix}-{name}" for name in self.field_names for prefix in "BI"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the names in their order. Meanings may be reworded without touching an artefact."""
+        names = [self.doc_type_names, self.po_subtype_names, self.field_names]
+        return hashlib.sha256(json.dumps(names, ensure_ascii=False).encode()).hexdigest()
+
+    def begin_id(self, field: str) -> int:
+        """Label id of B-`field`; the I- label is the next one. Raises InputError for an unknown field."""
+        try:
+            return 1 + 2 * self.field_names.index(field)
+        except ValueError:
+            raise InputError(
+                f"unknown field {field!r}; `sap-vision labels` lists the known ones, "
+                "an extension file (--vocabulary) adds others"
+            ) from None
+
+    def require_digest(self, digest: str, where: str) -> None:
+        """Raises VocabularyMismatchError unless `digest`, which `where` recorded, is this vocabulary's."""
+        if digest != self.digest:
+            raise VocabularyMismatchError(
+                f"{where} was made under vocabulary {digest}, in use is {self.digest}; "
+                "use the vocabulary extension that it was made with, or make it again"
+            )
+
+
+class _Term(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    # The reject table, file names and label strings all carry names: no blanks, no "|" and no ",".
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.]{0,63}$")]
+    sap: str = Field(min_length=1, max_length=80)
+    meaning: str = Field(min_length=1, max_length=200)
+
+    def term(self) -> Term:
+        return Term(name=self.name, sap=self.sap, meaning=self.meaning)
+
+
+class _VocabularyFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: int = Field(ge=1, le=1)
+    doc_types: list[_Term] = []
+    po_subtypes: list[_Term] = []
+    fields: list[_Term] = []
+
+
+def load_vocabulary(extension: Path | None = None) -> Vocabulary:
+    """The package's vocabulary, followed by the terms of the user's `extension` file where one is given.
+
+    Ids of the package's own terms never move. Raises InputError when the extension cannot be read, has
+    unknown keys, or repeats a name.
+    """
+    own = resources.files(__package__).joinpath("vocabulary.json").read_bytes()
+    files = [_parse(own, "vocabulary.json")]
+    if extension is not None:
+        try:
+            files.append(_parse(extension.read_bytes(), str(extension)))
+        except OSError as error:
+            raise InputError(f"vocabulary extension {extension}: {error.strerror}; check the path") from error
+    return Vocabulary(
+        doc_types=_unique("doc_types", (term for file in files for term in file.doc_types)),
+        po_subtypes=_unique("po_subtypes", (term for file in files for term in file.po_subtypes)),
+        fields=_unique("fields", (term for file in files for term in file.fields)),
+    )
+
+
+def _parse(content: bytes, where: str) -> _VocabularyFile:
+    try:
+        return _VocabularyFile.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(f"{where}: {place}: {first['msg']}; see docs/vocabulary.md for the form") from error
+
+
+def _unique(kind: str, terms: Iterable[_Term]) -> tuple[Term, ...]:
+    found = tuple(term.term() for term in terms)
+    name, count = Counter(term.name for term in found).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{kind}: {name!r} is defined {count} times; rename it in the extension file")
+    return found
