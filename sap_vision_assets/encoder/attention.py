@@ -1,0 +1,161 @@
+"""LayoutLMv3's encoder stack: the published parameters, fused attention, and position biases with gradients.
+
+transformers adds its 1-D and 2-D position biases to the scores of each layer, and looks them up without a gradient
+(huggingface/transformers#30974), so that a model trained from scratch keeps random biases. Here the sum of the three
+biases is made once a forward, with a gradient, and goes into scaled_dot_product_attention as its mask.
+
+Shapes: B batch, T text tokens and patches, D hidden, H heads, K head size (D / H), R distances, C classes.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Intermediate, LayoutLMv3Output
+
+from sap_vision_assets.encoder.config import EncoderConfig
+
+MAX_DISTANCE_NORM1000 = 1000
+"""Largest distance between two box edges of one page."""
+
+
+def distance_buckets(max_distance: int, *, num_buckets: int, far: int, device: torch.device) -> Tensor:
+    """Bucket of every signed distance -max_distance..max_distance, int64, shape [2 * max_distance + 1].
+
+    Half of the buckets are for positive distances; in each half the first half is exact, and the rest grows
+    logarithmically up to `far`, beyond which all is one bucket (T5, arXiv 1910.10683, as LayoutLMv3 uses it).
+    """
+    distance = torch.arange(-max_distance, max_distance + 1, device=device)
+    half = num_buckets // 2
+    exact = half // 2
+    size = distance.abs()
+    # The same float32 expression as transformers': a bucket's border must not move by rounding.
+    growing = exact + (torch.log(size.float() / exact) / math.log(far / exact) * (half - exact)).to(
+        torch.long
+    )
+    return (distance > 0).long() * half + torch.where(size < exact, size, growing.clamp(max=half - 1))
+
+
+class BiasedSelfAttention(nn.Module):
+    """Multi-head self-attention whose scores get one additive bias. Keys as LayoutLMv3SelfAttention's."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.num_heads = int(config.num_attention_heads)
+        self.dropout_p = float(config.attention_probs_dropout_prob)
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        query_BHTK, key_BHTK, value_BHTK = (
+            project(hidden_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for project in (self.query, self.key, self.value)
+        )
+        context_BHTK = functional.scaled_dot_product_attention(
+            query_BHTK,
+            key_BHTK,
+            value_BHTK,
+            attn_mask=bias_BHTT.to(query_BHTK.dtype),
+            dropout_p=self.dropout_p if self.training else 0.0,
+        )
+        return context_BHTK.transpose(1, 2).flatten(2)
+
+
+class _AttentionOutput(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, context_BTD: Tensor, residual_BTD: Tensor) -> Tensor:
+        normed: Tensor = self.LayerNorm(self.dropout(self.dense(context_BTD)) + residual_BTD)
+        return normed
+
+
+class _Attention(nn.Module):
+    # The attribute names are those of the published state dict: attention.self.query.weight and so on.
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.self = BiasedSelfAttention(config)
+        self.output = _AttentionOutput(config)
+
+    def forward(self, hidden_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        attended: Tensor = self.output(self.self(hidden_BTD, bias_BHTT), hidden_BTD)
+        return attended
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, each with its residual and LayerNorm after it."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.attention = _Attention(config)
+        self.intermediate = LayoutLMv3Intermediate(config)
+        self.output = LayoutLMv3Output(config)
+
+    def forward(self, hidden_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        attended_BTD = self.attention(hidden_BTD, bias_BHTT)
+        fed: Tensor = self.output(self.intermediate(attended_BTD), attended_BTD)
+        return fed
+
+
+class BiasedEncoder(nn.Module):
+    """All layers and the three bias tables; state-dict keys are those of LayoutLMv3Encoder."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        heads = int(config.num_attention_heads)
+        self.layer = nn.ModuleList([EncoderLayer(config) for _ in range(config.num_hidden_layers)])
+        self.rel_pos_bias = nn.Linear(config.rel_pos_bins, heads, bias=False)
+        self.rel_pos_x_bias = nn.Linear(config.rel_2d_pos_bins, heads, bias=False)
+        self.rel_pos_y_bias = nn.Linear(config.rel_2d_pos_bins, heads, bias=False)
+
+    def forward(
+        self, hidden_BTD: Tensor, position_BT: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor
+    ) -> Tensor:
+        """`attention_mask_BT` is True (or 1) where a token is real. Returns [B, T, D]."""
+        bias_BHTT = self.attention_bias(position_BT, bbox_BT4, attention_mask_BT, dtype=hidden_BTD.dtype)
+        if torch.is_autocast_enabled(hidden_BTD.device.type):
+            bias_BHTT = bias_BHTT.to(torch.get_autocast_dtype(hidden_BTD.device.type))
+        for layer in self.layer:
+            hidden_BTD = layer(hidden_BTD, bias_BHTT)
+        return hidden_BTD
+
+    def attention_bias(
+        self, position_BT: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor, *, dtype: torch.dtype
+    ) -> Tensor:
+        """(1-D + x + y bias) / sqrt(K), and the dtype's minimum where a key is padding. [B, H, T, T]."""
+        config = self.config
+        one_d = _lookup(
+            self.rel_pos_bias, position_BT, int(config.max_position_embeddings), far=int(config.max_rel_pos)
+        )
+        # LayoutLMv3 measures x between left edges and y between lower edges.
+        x = _lookup(
+            self.rel_pos_x_bias, bbox_BT4[..., 0], MAX_DISTANCE_NORM1000, far=int(config.max_rel_2d_pos)
+        )
+        y = _lookup(
+            self.rel_pos_y_bias, bbox_BT4[..., 3], MAX_DISTANCE_NORM1000, far=int(config.max_rel_2d_pos)
+        )
+        scale = math.sqrt(config.hidden_size / config.num_attention_heads)
+        bias_HBTT = (one_d + x + y) / scale
+        padding_B1T = ~attention_mask_BT.bool()[:, None, :]
+        return bias_HBTT.masked_fill(padding_B1T, torch.finfo(dtype).min).transpose(0, 1)
+
+
+def _lookup(table: nn.Linear, coordinate_BT: Tensor, max_distance: int, *, far: int) -> Tensor:
+    """The table's bias for the distance from each query (row) to each key (column), [H, B, T, T].
+
+    index_select over [H, R], R one entry a distance, costs a quarter of indexing weight.t() with a bucket matrix,
+    forward and backward (docs/performance.md).
+    """
+    buckets_R = distance_buckets(
+        max_distance, num_buckets=table.in_features, far=far, device=coordinate_BT.device
+    )
+    bias_HR = table.weight.index_select(1, buckets_R)
+    coordinate_BT = coordinate_BT.to(torch.int32)
+    distance_BTT = coordinate_BT[:, None, :] - coordinate_BT[:, :, None] + max_distance
+    return bias_HR.index_select(1, distance_BTT.flatten()).unflatten(1, distance_BTT.shape)

@@ -1,0 +1,77 @@
+"""The training loss: cross-entropy of each head, each over what it has to score.
+
+Shapes: B batch, T tokens, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sap_vision_assets.encoder.model import MultiTaskOutput
+
+IGNORED = -100
+"""A target that is not scored: a later piece of a word, a page without a subtype."""
+
+
+@dataclass(frozen=True)
+class LossCounts:
+    """How many targets are scored, one float tensor without dimensions each."""
+
+    doc_type: Tensor
+    po_subtype: Tensor
+    token: Tensor
+
+    def stack(self) -> Tensor:
+        """[3], in the order of the fields; what ranks add up and micro-batches accumulate."""
+        return torch.stack([self.doc_type, self.po_subtype, self.token])
+
+    @staticmethod
+    def unstack(counts_3: Tensor) -> "LossCounts":
+        return LossCounts(doc_type=counts_3[0], po_subtype=counts_3[1], token=counts_3[2])
+
+
+@dataclass(frozen=True)
+class MultiTaskLoss:
+    """Mean cross-entropy of each head, in nats, and their sum."""
+
+    total: Tensor
+    doc_type: Tensor
+    po_subtype: Tensor
+    token: Tensor
+
+
+def count_targets(doc_type_B: Tensor, po_subtype_B: Tensor, token_labels_BT: Tensor) -> LossCounts:
+    """Targets of a batch that are not ignored."""
+    counts = ((target != IGNORED).sum().float() for target in (doc_type_B, po_subtype_B, token_labels_BT))
+    return LossCounts(*counts)
+
+
+def multitask_loss(
+    output: MultiTaskOutput,
+    *,
+    token_labels_BT: Tensor,
+    doc_type_B: Tensor,
+    po_subtype_B: Tensor,
+    counts: LossCounts | None = None,
+) -> MultiTaskLoss:
+    """Loss of one batch; targets are class ids (int64) or IGNORED. A head with nothing to score gives exactly 0.
+
+    `counts` are those of the whole accumulated batch when this one is a part of it, so that the parts' losses
+    add up to the loss of the whole; by default the batch's own.
+    """
+    counts = counts or count_targets(doc_type_B, po_subtype_B, token_labels_BT)
+    doc_type = _cross_entropy(output.doc_type_logits_BC, doc_type_B, counts.doc_type)
+    po_subtype = _cross_entropy(output.po_subtype_logits_BC, po_subtype_B, counts.po_subtype)
+    token = _cross_entropy(output.token_logits_BTC, token_labels_BT, counts.token)
+    return MultiTaskLoss(
+        total=doc_type + po_subtype + token, doc_type=doc_type, po_subtype=po_subtype, token=token
+    )
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, count: Tensor) -> Tensor:
+    total = functional.cross_entropy(
+        logits.float().flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / count.clamp(min=1)

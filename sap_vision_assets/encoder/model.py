@@ -1,0 +1,137 @@
+"""MultiTaskLayoutLMv3: one page in, document type, purchase order subtype and a label for every token out.
+
+Shapes: B batch, T text tokens, P patches and their CLS, D hidden, H heads, C classes of a head.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Model
+
+from sap_vision_assets.encoder.attention import BiasedEncoder
+from sap_vision_assets.encoder.config import EncoderConfig
+
+
+@dataclass(frozen=True)
+class MultiTaskOutput:
+    """Logits of the three heads, float32 or the autocast dtype."""
+
+    doc_type_logits_BC: Tensor
+    po_subtype_logits_BC: Tensor
+    """Meaningful for purchase orders only."""
+    token_logits_BTC: Tensor
+    """One row a text token; score the first piece of each word."""
+
+
+class LayoutLMv3Trunk(LayoutLMv3Model):  # type: ignore[misc]  # transformers' classes are untyped to mypy
+    """LayoutLMv3Model's embeddings and state-dict keys on BiasedEncoder; text and image are both required."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        self.encoder = BiasedEncoder(config)
+        self.post_init()
+
+    def forward(
+        self, input_ids_BT: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor, pixel_values_B3HW: Tensor
+    ) -> Tensor:
+        """Hidden states of the text tokens, then of the image's CLS and patches: [B, T + P, D]."""
+        batch, num_tokens = input_ids_BT.shape
+        text_BTD = self.embeddings(input_ids=input_ids_BT, bbox=bbox_BT4)
+        image_BPD = self.forward_image(pixel_values_B3HW)
+        num_patches = image_BPD.shape[1]
+        hidden = self.dropout(self.LayerNorm(torch.cat([text_BTD, image_BPD], dim=1)))
+
+        # Distances are counted from the first text token and, apart from them, from the image's CLS.
+        position = torch.cat(
+            [torch.arange(length, device=hidden.device) for length in (num_tokens, num_patches)]
+        ).expand(batch, -1)
+        visual_bbox = self.visual_bbox.to(bbox_BT4).expand(batch, -1, -1)
+        visual_mask = attention_mask_BT.new_ones(batch, num_patches)
+        states: Tensor = self.encoder(
+            hidden,
+            position,
+            torch.cat([bbox_BT4, visual_bbox], dim=1),
+            torch.cat([attention_mask_BT, visual_mask], dim=1),
+        )
+        return states
+
+
+class _DocumentHead(nn.Module):
+    """Classes of a whole page, from an attention pool: each head weighs the tokens anew, for a cue may be one word."""
+
+    def __init__(self, config: EncoderConfig, num_classes: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(config.hidden_size, config.num_attention_heads)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, num_classes)
+
+    def forward(self, hidden_BTD: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        score_BTH = self.weigh(hidden_BTD).float()
+        score_BTH = score_BTH.masked_fill(
+            ~attention_mask_BT.bool()[..., None], torch.finfo(score_BTH.dtype).min
+        )
+        weight_BTH1 = score_BTH.softmax(dim=1)[..., None].to(hidden_BTD.dtype)
+        value_BTHK = hidden_BTD.unflatten(-1, (weight_BTH1.shape[2], -1))
+        pooled_BD = (weight_BTH1 * value_BTHK).sum(dim=1).flatten(1)
+        logits: Tensor = self.out_proj(self.dropout(nn.functional.gelu(self.dense(pooled_BD))))
+        return logits
+
+
+class MultiTaskLayoutLMv3(PreTrainedModel):  # type: ignore[misc]  # transformers' classes are untyped to mypy
+    """LayoutLMv3 (arXiv 2204.08387) with heads for document type, purchase order subtype and token labels.
+
+    `from_pretrained` reads its own checkpoints, and LayoutLMv3's as published: then the heads are new.
+    """
+
+    config_class = EncoderConfig
+    base_model_prefix = "layoutlmv3"
+    main_input_name = "input_ids"
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        self.layoutlmv3 = LayoutLMv3Trunk(config)
+        self.doc_type_head = _DocumentHead(config, config.num_doc_types)
+        self.po_subtype_head = _DocumentHead(config, config.num_po_subtypes)
+        self.token_dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.token_head = nn.Linear(config.hidden_size, config.num_token_labels)
+        self.post_init()
+
+    def forward(
+        self, input_ids: Tensor, bbox: Tensor, attention_mask: Tensor, pixel_values: Tensor
+    ) -> MultiTaskOutput:
+        """Logits of one batch of windows.
+
+        input_ids int [B, T]; bbox int [B, T, 4], norm1000, 0 <= x1 <= x2 <= 1000 (checked by the documents
+        station, not here); attention_mask [B, T], 1 for a token and 0 for padding; pixel_values float
+        [B, 3, input_size, input_size], -1..1, as pages_to_pixel_values gives them.
+        """
+        hidden = self.layoutlmv3(input_ids, bbox, attention_mask, pixel_values)
+        text_BTD = hidden[:, : input_ids.shape[1]]
+        return MultiTaskOutput(
+            doc_type_logits_BC=self.doc_type_head(text_BTD, attention_mask),
+            po_subtype_logits_BC=self.po_subtype_head(text_BTD, attention_mask),
+            token_logits_BTC=self.token_head(self.token_dropout(text_BTD)),
+        )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LayoutLMv3Model):
+            nn.init.zeros_(module.cls_token)
+            nn.init.zeros_(module.pos_embed)
+
+
+def pages_to_pixel_values(pages_BHW3: Tensor) -> Tensor:
+    """uint8 pages [B, H, W, 3] as the model's float32 pixel values [B, 3, H, W] in -1..1 (mean and std 0.5)."""
+    return pages_BHW3.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def load_encoder(directory: str, **kwargs: Any) -> MultiTaskLayoutLMv3:
+    """The model of a checkpoint directory, in float32 whatever the file's dtype, in eval mode."""
+    model = MultiTaskLayoutLMv3.from_pretrained(directory, dtype=torch.float32, **kwargs)
+    model.eval()
+    return model  # type: ignore[no-any-return]  # transformers' from_pretrained is untyped
