@@ -1,0 +1,1 @@
+"""Labelled documents: read, validated, stored; synthetic ones made."""

@@ -1,0 +1,253 @@
+"""Marks that are drawn, not set: logos, rubber stamps, signatures and barcodes."""
+
+import math
+import random
+
+from barcode.codex import Code128
+from PIL import Image, ImageDraw
+
+from sap_vision_assets.documents.synthesis.blocks import Block, Drawing, PrintedWord, flow, runs
+from sap_vision_assets.documents.synthesis.content import Text
+from sap_vision_assets.documents.synthesis.fonts import Font
+from sap_vision_assets.documents.synthesis.styles import WHITE, Color, Style
+from sap_vision_assets.vocabulary import OUTSIDE
+
+SUPERSAMPLING = 3
+
+
+def logo(seed: int, size: float, color: Color, ground: Color = WHITE) -> Block:
+    """A company's emblem in a square of `size`; the same seed draws the same emblem at every size."""
+    rng = random.Random(seed)
+    shape = rng.choice(_SHAPES)
+    variant = rng.random()
+    second = tuple(round(0.45 * c + 0.55 * g) for c, g in zip(color, ground, strict=True))
+    side = max(8, round(size))
+
+    def paint(image: Image.Image, x: float, y: float) -> None:
+        big = side * SUPERSAMPLING
+        tile = Image.new("RGB", (big, big), ground)
+        shape(ImageDraw.Draw(tile), big, color, second, ground, variant)
+        image.paste(tile.resize((side, side), Image.Resampling.BOX), (round(x), round(y)))
+
+    return Block(side, side, [(0, 0, Drawing(paint))])
+
+
+def _rings(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    draw.ellipse((0, 0, s - 1, s - 1), fill=a)
+    inset = round((0.14 + 0.07 * v) * s)
+    draw.ellipse((inset, inset, s - 1 - inset, s - 1 - inset), fill=g)
+    draw.ellipse((2 * inset, 2 * inset, s - 1 - 2 * inset, s - 1 - 2 * inset), fill=b)
+
+
+def _bars(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    count = 3 + round(v)
+    width = s / (count * 1.4)
+    for number in range(count):
+        left = number * 1.4 * width
+        top = s * (1 - (number + 1.5) / (count + 0.5))
+        draw.rectangle((left, max(0, top), left + width, s - 1), fill=a if number % 2 == 0 else b)
+
+
+def _diamond(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    half = s // 2
+    draw.polygon([(half, 0), (s - 1, half), (half, s - 1), (0, half)], fill=a)
+    draw.polygon([(half, 0), (s - 1, half), (half, half)], fill=b)
+    if v > 0.5:
+        inner = s // 4
+        draw.polygon([(half, inner), (s - inner, half), (half, s - inner), (inner, half)], fill=g)
+
+
+def _tiles(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    gap = round(s * 0.06)
+    cell = (s - gap) // 2
+    for row in range(2):
+        for column in range(2):
+            left, top = column * (cell + gap), row * (cell + gap)
+            fill = b if (row + column) % 2 == (v > 0.5) else a
+            draw.rectangle((left, top, left + cell, top + cell), fill=fill)
+
+
+def _hexagon(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    center = s / 2
+    for radius, fill in ((0.5, a), (0.3 + 0.08 * v, g), (0.2, b)):
+        points = [
+            (center + radius * s * math.cos(k * math.pi / 3), center + radius * s * math.sin(k * math.pi / 3))
+            for k in range(6)
+        ]
+        draw.polygon(points, fill=fill)
+
+
+def _peaks(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    draw.polygon([(0, 0.9 * s), (0.38 * s, 0.15 * s), (0.76 * s, 0.9 * s)], fill=a)
+    draw.polygon([(0.42 * s, 0.9 * s), (0.7 * s, (0.3 + 0.15 * v) * s), (s - 1, 0.9 * s)], fill=b)
+
+
+def _swoosh(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    draw.pieslice((0, 0, s - 1, s - 1), 200, 380, fill=a)
+    draw.ellipse((0.05 * s, 0.28 * s, 0.95 * s, 1.1 * s), fill=g)
+    draw.ellipse((0.38 * s, 0.5 * s, (0.66 + 0.1 * v) * s, (0.78 + 0.1 * v) * s), fill=b)
+
+
+def _gear(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    center, teeth = s / 2, 8 + round(4 * v)
+    points = []
+    for tooth in range(4 * teeth):
+        radius = s * (0.5 if tooth % 4 < 2 else 0.4)
+        angle = 2 * math.pi * tooth / (4 * teeth)
+        points.append((center + radius * math.cos(angle), center + radius * math.sin(angle)))
+    draw.polygon(points, fill=a)
+    for radius, fill in ((0.26, g), (0.13, b)):
+        box = (center - radius * s, center - radius * s, center + radius * s, center + radius * s)
+        draw.ellipse(box, fill=fill)
+
+
+def _slashes(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    lean = (0.25 + 0.15 * v) * s
+    for number, fill in enumerate((a, b, a)):
+        left = number * 0.25 * s
+        draw.polygon(
+            [(left + lean, 0), (left + lean + 0.16 * s, 0), (left + 0.16 * s, s - 1), (left, s - 1)],
+            fill=fill,
+        )
+
+
+def _shield(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
+    draw.polygon(
+        [
+            (0.1 * s, 0.05 * s),
+            (0.9 * s, 0.05 * s),
+            (0.9 * s, 0.55 * s),
+            (0.5 * s, s - 1),
+            (0.1 * s, 0.55 * s),
+        ],
+        fill=a,
+    )
+    draw.rectangle((0.1 * s, 0.3 * s, 0.9 * s, (0.4 + 0.1 * v) * s), fill=b if v > 0.4 else g)
+
+
+_SHAPES = (_rings, _bars, _diamond, _tiles, _hexagon, _peaks, _swoosh, _gear, _slashes, _shield)
+
+
+def stamp(text: str, rng: random.Random, face: Font, color: Color) -> tuple[Image.Image, list[PrintedWord]]:
+    """A rubber stamp as an RGBA picture, turned by some degrees, and its words relative to its top left corner."""
+    lines = _stamp_lines(text.split(), rng)
+    size = face.size
+    height = round(len(lines) * 1.3 * size + 1.0 * size)
+    width = round(
+        max(sum(map(face.length, line)) + (len(line) - 1) * face.space for line in lines) + 1.6 * size
+    )
+    tile = Image.new("L", (width, height), 0)
+    draw = ImageDraw.Draw(tile)
+    thickness = max(1, round(size / 9))
+    draw.rounded_rectangle(
+        (0, 0, width - 1, height - 1), rng.choice((0, size / 2)), outline=255, width=thickness
+    )
+    boxes = []
+    for number, line in enumerate(lines):
+        x = (width - sum(map(face.length, line)) - (len(line) - 1) * face.space) / 2
+        y = 0.5 * size + (number + 0.5) * 1.3 * size
+        for word in line:
+            draw.text((x, y), word, fill=255, font=face.freetype, anchor="lm")
+            boxes.append((word, face.freetype.getbbox(word, anchor="lm"), x, y))
+            x += face.length(word) + face.space
+    angle = rng.choice((-1, 1)) * rng.uniform(1, 14)
+    turned = tile.rotate(angle, expand=True, resample=Image.Resampling.BILINEAR)
+    opacity = rng.uniform(0.6, 0.9)
+    picture = Image.new("RGBA", turned.size, (*color, 0))
+    picture.putalpha(turned.point([round(value * opacity) for value in range(256)]))
+    words = []
+    for word, box, x, y in boxes:
+        corners = [(x + box[i], y + box[j]) for i in (0, 2) for j in (1, 3)]
+        points = [_turn(px, py, tile.size, turned.size, angle) for px, py in corners]
+        xs, ys = zip(*points, strict=True)
+        words.append(PrintedWord(word, OUTSIDE, (min(xs), min(ys), max(xs), max(ys))))
+    return picture, words
+
+
+def _stamp_lines(words: list[str], rng: random.Random) -> list[list[str]]:
+    if len(words) > 2 and rng.random() < 0.8:
+        return [words[:1], words[1:]]
+    return [words]
+
+
+def _turn(
+    x: float, y: float, before: tuple[int, int], after: tuple[int, int], degrees: float
+) -> tuple[float, float]:
+    """Where a point goes when PIL rotates a picture counter-clockwise about its centre and lets it grow."""
+    angle = math.radians(degrees)
+    dx, dy = x - before[0] / 2, y - before[1] / 2
+    return (
+        after[0] / 2 + dx * math.cos(angle) + dy * math.sin(angle),
+        after[1] / 2 - dx * math.sin(angle) + dy * math.cos(angle),
+    )
+
+
+def signature(seed: int, width: float, height: float, color: Color) -> Block:
+    """A pen's stroke that looks written: letters of uneven height that flatten to the end."""
+    points = _pen_path(random.Random(seed), width, height)
+
+    def paint(image: Image.Image, x: float, y: float) -> None:
+        scale = SUPERSAMPLING
+        tile = Image.new("L", (round(width * scale), round(height * scale)), 0)
+        pen = max(2, round(height / 22 * scale))
+        path = [(px * scale, py * scale) for px, py in points]
+        ImageDraw.Draw(tile).line(path, fill=230, width=pen, joint="curve")
+        small = tile.resize((round(width), round(height)), Image.Resampling.BOX)
+        image.paste(Image.new("RGB", small.size, color), (round(x), round(y)), small)
+
+    return Block(width, height, [(0, 0, Drawing(paint))])
+
+
+def _pen_path(rng: random.Random, width: float, height: float) -> list[tuple[float, float]]:
+    anchors = [(0.03 * width, 0.7 * height), (0.1 * width, 0.08 * height)]
+    x, letters = 0.12, rng.randint(6, 11)
+    for number in range(letters):
+        x += (0.82 / letters) * rng.uniform(0.7, 1.2)
+        flat = 1 - 0.6 * number / letters
+        tall = rng.random() < 0.25
+        anchors.append((x * width, (0.62 + 0.12 * rng.random()) * height))
+        anchors.append(
+            ((x + rng.uniform(-0.03, 0.03)) * width, (0.55 - (0.42 if tall else 0.16) * flat) * height)
+        )
+    anchors.append((min(0.97, x + 0.08) * width, rng.uniform(0.5, 0.8) * height))
+    return _smooth([(min(max(px, 1), width - 2), py) for px, py in anchors])
+
+
+def _smooth(anchors: list[tuple[float, float]], steps: int = 8) -> list[tuple[float, float]]:
+    """Catmull-Rom spline through the anchors."""
+    padded = [anchors[0], *anchors, anchors[-1]]
+    path = []
+    for p0, p1, p2, p3 in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
+        for step in range(steps):
+            t = step / steps
+            x, y = (
+                0.5
+                * (
+                    2 * b
+                    + (c - a) * t
+                    + (2 * a - 5 * b + 4 * c - d) * t * t
+                    + (3 * b - a - 3 * c + d) * t * t * t
+                )
+                for a, b, c, d in zip(p0, p1, p2, p3, strict=True)
+            )
+            path.append((x, y))
+    return path
+
+
+def barcode(text: Text, style: Style, width: float, height: float) -> Block:
+    """Code 128 bars with the text below them."""
+    printed = flow(runs((text,), style.body(share=0.9), style.ink), width, align="center", leading=1.2)
+    modules = Code128(text.text.encode("ascii", "ignore").decode() or "0").build()[0]
+    module = max(1, round(width / (len(modules) + 20)))
+    bars = len(modules) * module
+    block = Block(max(width, bars), height + printed.height)
+
+    def paint(image: Image.Image, x: float, y: float) -> None:
+        row = Image.new("1", (len(modules), 1), 1)
+        row.putdata([bit == "0" for bit in modules])
+        tile = row.resize((bars, round(height)), Image.Resampling.NEAREST)
+        image.paste(tile.convert("RGB"), (round(x), round(y)))
+
+    block.marks.append(((block.width - bars) / 2, 0, Drawing(paint)))
+    block.put(printed, (block.width - width) / 2, height)
+    return block
