@@ -7,7 +7,7 @@ from transformers import LayoutLMv3Config
 from sap_vision_assets.errors import InputError
 
 
-class EncoderConfig(LayoutLMv3Config):  # type: ignore[misc]  # transformers' classes are untyped to mypy
+class EncoderConfig(LayoutLMv3Config):
     """LayoutLMv3Config, the heads' sizes, and what the weights belong to.
 
     Raises InputError when sizes do not fit each other, before a tensor is made.
@@ -33,9 +33,10 @@ class EncoderConfig(LayoutLMv3Config):  # type: ignore[misc]  # transformers' cl
             )
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
-                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} must be a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
             )
-        if self.input_size % int(self.patch_size):
+        if not isinstance(self.patch_size, int) or self.input_size % self.patch_size:
             raise InputError(
                 f"input_size {self.input_size} px must be a multiple of patch_size {self.patch_size} px"
             )

@@ -56,7 +56,7 @@ def multitask_loss(
     po_subtype_B: Tensor,
     counts: LossCounts | None = None,
 ) -> MultiTaskLoss:
-    """Loss of one batch; targets are class ids (int64) or IGNORED. A head with nothing to score gives exactly 0.
+    """Loss of one batch; targets are class ids (int64) or IGNORED. A head with nothing to score gives 0.
 
     `counts` are those of the whole accumulated batch when this one is a part of it, so that the parts' losses
     add up to the loss of the whole; by default the batch's own.

@@ -4,12 +4,11 @@ Shapes: B batch, T text tokens, P patches and their CLS, D hidden, H heads, C cl
 """
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Model
+from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Model, LayoutLMv3PreTrainedModel
 
 from sap_vision_assets.encoder.attention import BiasedEncoder
 from sap_vision_assets.encoder.config import EncoderConfig
@@ -26,12 +25,12 @@ class MultiTaskOutput:
     """One row a text token; score the first piece of each word."""
 
 
-class LayoutLMv3Trunk(LayoutLMv3Model):  # type: ignore[misc]  # transformers' classes are untyped to mypy
+class LayoutLMv3Trunk(LayoutLMv3Model):
     """LayoutLMv3Model's embeddings and state-dict keys on BiasedEncoder; text and image are both required."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.encoder = BiasedEncoder(config)
+        self.encoder = BiasedEncoder(config)  # type: ignore[assignment]  # same keys, other forward
         self.post_init()
 
     def forward(
@@ -45,9 +44,7 @@ class LayoutLMv3Trunk(LayoutLMv3Model):  # type: ignore[misc]  # transformers' c
         hidden = self.dropout(self.LayerNorm(torch.cat([text_BTD, image_BPD], dim=1)))
 
         # Distances are counted from the first text token and, apart from them, from the image's CLS.
-        position = torch.cat(
-            [torch.arange(length, device=hidden.device) for length in (num_tokens, num_patches)]
-        ).expand(batch, -1)
+        position = torch.cat([torch.arange(n, device=hidden.device) for n in (num_tokens, num_patches)])
         visual_bbox = self.visual_bbox.to(bbox_BT4).expand(batch, -1, -1)
         visual_mask = attention_mask_BT.new_ones(batch, num_patches)
         states: Tensor = self.encoder(
@@ -60,7 +57,7 @@ class LayoutLMv3Trunk(LayoutLMv3Model):  # type: ignore[misc]  # transformers' c
 
 
 class _DocumentHead(nn.Module):
-    """Classes of a whole page, from an attention pool: each head weighs the tokens anew, for a cue may be one word."""
+    """Classes of a whole page, from an attention pool: a page's cue may be a single word."""
 
     def __init__(self, config: EncoderConfig, num_classes: int) -> None:
         super().__init__()
@@ -81,14 +78,13 @@ class _DocumentHead(nn.Module):
         return logits
 
 
-class MultiTaskLayoutLMv3(PreTrainedModel):  # type: ignore[misc]  # transformers' classes are untyped to mypy
+class MultiTaskLayoutLMv3(LayoutLMv3PreTrainedModel):
     """LayoutLMv3 (arXiv 2204.08387) with heads for document type, purchase order subtype and token labels.
 
     `from_pretrained` reads its own checkpoints, and LayoutLMv3's as published: then the heads are new.
     """
 
     config_class = EncoderConfig
-    base_model_prefix = "layoutlmv3"
     main_input_name = "input_ids"
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -117,21 +113,14 @@ class MultiTaskLayoutLMv3(PreTrainedModel):  # type: ignore[misc]  # transformer
             token_logits_BTC=self.token_head(self.token_dropout(text_BTD)),
         )
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, LayoutLMv3Model):
-            nn.init.zeros_(module.cls_token)
-            nn.init.zeros_(module.pos_embed)
-
 
 def pages_to_pixel_values(pages_BHW3: Tensor) -> Tensor:
-    """uint8 pages [B, H, W, 3] as the model's float32 pixel values [B, 3, H, W] in -1..1 (mean and std 0.5)."""
+    """uint8 pages [B, H, W, 3] as the model's float32 pixel values [B, 3, H, W] in -1..1."""
     return pages_BHW3.permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
 
 
-def load_encoder(directory: str, **kwargs: Any) -> MultiTaskLayoutLMv3:
+def load_encoder(directory: Path) -> MultiTaskLayoutLMv3:
     """The model of a checkpoint directory, in float32 whatever the file's dtype, in eval mode."""
-    model = MultiTaskLayoutLMv3.from_pretrained(directory, dtype=torch.float32, **kwargs)
+    model: MultiTaskLayoutLMv3 = MultiTaskLayoutLMv3.from_pretrained(directory, dtype=torch.float32)
     model.eval()
-    return model  # type: ignore[no-any-return]  # transformers' from_pretrained is untyped
+    return model
