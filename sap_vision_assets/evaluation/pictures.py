@@ -1,0 +1,204 @@
+"""Pictures of a report: confusion matrices, and pages with what was found, wrong and missed on them."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from sap_vision_assets.evaluation.entities import Entity
+from sap_vision_assets.evaluation.metrics import ClassificationScores
+from sap_vision_assets.evaluation.outcomes import DocumentOutcome
+
+INK, MUTED = "#1c2733", "#7a8794"
+CORRECT, WRONG, MISSED = (26, 127, 75), (200, 38, 44), (214, 116, 0)
+PAGE_WIDTH_PX = 1400
+THUMBNAIL_BYTES_MAX = 70_000
+"""Dagster's event log wants metadata under about 100 kB, and base64 adds a third."""
+
+Box = tuple[int, int, int, int]
+
+
+class _Mark(NamedTuple):
+    boxes: list[Box]
+    """px, one a printed line."""
+    text: str
+    colour: tuple[int, int, int]
+
+
+def draw_confusion(scores: ClassificationScores, title: str, file: Path) -> None:
+    """PNG of the confusion matrix: rows are the truth, colours shares of the row, numbers documents.
+
+    Classes that neither occur nor were predicted are left out, and counted in the subtitle.
+    """
+    confusion = np.array(scores.confusion)
+    shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+    names = [scores.per_class[index].name for index in shown]
+    cells = confusion[np.ix_(shown, shown)]
+    support = cells.sum(axis=1)
+    share = cells / np.maximum(support, 1)[:, None]
+    side = max(5.0, 0.36 * len(shown) + 3.2)
+    figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    blues = LinearSegmentedColormap.from_list("report", ["#ffffff", "#bcd7f0", "#2f6fb0", "#0f3d6e"])
+    axes.imshow(share, cmap=blues, vmin=0, vmax=1)
+    size = 8.5 if len(shown) <= 20 else 7.5
+    ticks = range(len(shown))
+    axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=size, color=INK)
+    axes.set_yticks(
+        ticks, [f"{name}  {n}" for name, n in zip(names, support, strict=True)], fontsize=size, color=INK
+    )
+    for row, column in zip(*np.nonzero(cells), strict=True):
+        colour = "white" if share[row, column] > 0.55 else (INK if row == column else "#b3261e")
+        weight = "normal" if row == column else "bold"
+        axes.text(
+            column,
+            row,
+            cells[row, column],
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=colour,
+            weight=weight,
+        )
+    axes.set_xticks(np.arange(-0.5, len(shown)), minor=True)
+    axes.set_yticks(np.arange(-0.5, len(shown)), minor=True)
+    axes.grid(which="minor", color="#e6ebf0", linewidth=0.8)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xlabel("predicted", color=MUTED, fontsize=9)
+    axes.set_ylabel("truth, with the number of documents", color=MUTED, fontsize=9)
+    axes.set_title(_confusion_title(scores, title, len(shown)), loc="left", fontsize=10.5, color=INK)
+    figure.savefig(file, metadata={"Software": None})
+
+
+def _confusion_title(scores: ClassificationScores, title: str, num_shown: int) -> str:
+    if scores.accuracy is None:
+        return f"{title}\nundefined, n=0"
+    absent = len(scores.per_class) - num_shown
+    text = f"{title}\naccuracy {scores.accuracy:.1%} on {scores.num_scored} documents"
+    return text + (f"; {absent} classes do not occur" if absent else "")
+
+
+def draw_page(
+    page: Image.Image, boxes: Sequence[Box], outcome: DocumentOutcome, field_names: Sequence[str]
+) -> Image.Image:
+    """The page, RGB, with correct entities green, wrong ones red and missed ones orange, each with its field's name.
+
+    `boxes` are the words' boxes, norm1000.
+    """
+    width, height = PAGE_WIDTH_PX, max(1, round(page.height * PAGE_WIDTH_PX / page.width))
+    canvas = page.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    words_px = [
+        (x1 * width // 1000, y1 * height // 1000, x2 * width // 1000, y2 * height // 1000)
+        for x1, y1, x2, y2 in boxes
+    ]
+    marks = _marks(outcome, words_px, field_names)
+    veil = Image.new("RGBA", canvas.size, (255, 255, 255, 0))
+    pen = ImageDraw.Draw(veil)
+    for mark in marks:
+        for x1, y1, x2, y2 in mark.boxes:
+            pen.rectangle(
+                (x1 - 3, y1 - 3, x2 + 3, y2 + 3),
+                fill=(*mark.colour, 34),
+                outline=(*mark.colour, 255),
+                width=2,
+            )
+    _draw_tags(pen, marks, words_px, canvas.size)
+    return Image.alpha_composite(canvas.convert("RGBA"), veil).convert("RGB")
+
+
+def _marks(outcome: DocumentOutcome, words_px: Sequence[Box], field_names: Sequence[str]) -> list[_Mark]:
+    def mark(entity: Entity, prefix: str, colour: tuple[int, int, int]) -> _Mark:
+        name = field_names[entity.field].removeprefix("lineItem.")
+        return _Mark(_lines(words_px[entity.start : entity.end]), prefix + name, colour)
+
+    # Errors last: they are drawn over what is correct.
+    return [
+        *(mark(found.entity, "", CORRECT) for found in outcome.correct),
+        *(mark(entity, "missed: ", MISSED) for entity in outcome.missed),
+        *(mark(found.entity, "wrong: ", WRONG) for found in outcome.spurious),
+    ]
+
+
+def _lines(boxes: Sequence[Box]) -> list[Box]:
+    """One box per printed line: words whose middle is within the line's height belong to it."""
+    lines: list[Box] = []
+    for x1, y1, x2, y2 in boxes:
+        if lines and lines[-1][1] <= (y1 + y2) / 2 <= lines[-1][3] and x2 >= lines[-1][0]:
+            last = lines[-1]
+            lines[-1] = (min(last[0], x1), min(last[1], y1), max(last[2], x2), max(last[3], y2))
+        else:
+            lines.append((x1, y1, x2, y2))
+    return lines
+
+
+def _draw_tags(
+    pen: ImageDraw.ImageDraw, marks: Sequence[_Mark], words_px: Sequence[Box], size: tuple[int, int]
+) -> None:
+    """Names beside the boxes, each where it hides least: errors choose first."""
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), 13)
+    words = np.array(words_px, np.int64).reshape(-1, 4)
+    taken = np.zeros((0, 4), np.int64)
+    for mark in reversed(marks):
+        tag_width, tag_height = round(pen.textlength(mark.text, font=font)) + 8, 18
+        x1, y1, x2, _ = mark.boxes[0]
+        bottom = mark.boxes[-1][3]
+        corners = [
+            (x1 - 3, y1 - 3 - tag_height),
+            (x2 + 4, y1 - 1),
+            (x1 - 3, bottom + 3),
+            (x1 - 4 - tag_width, y1 - 1),
+            (x2 + 3 - tag_width, y1 - 3 - tag_height),
+        ]
+        places = np.array(
+            [
+                (left, top, left + tag_width, top + tag_height)
+                for left, top in (
+                    (min(max(0, x), size[0] - tag_width), min(max(0, y), size[1] - tag_height))
+                    for x, y in corners
+                )
+            ]
+        )
+        cost = 4 * _overlap(places, taken) + _overlap(places, words)
+        place = places[int(cost.argmin())]
+        taken = np.vstack([taken, place])
+        pen.rounded_rectangle(tuple(place.tolist()), radius=3, fill=(*mark.colour, 225))
+        pen.text((int(place[0]) + 4, int(place[1]) + 1), mark.text, font=font, fill=(255, 255, 255, 255))
+
+
+def _overlap(places: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """px² that each place shares with all others together."""
+    if not len(others):
+        return np.zeros(len(places))
+    low = np.maximum(places[:, None, :2], others[None, :, :2])
+    high = np.minimum(places[:, None, 2:], others[None, :, 2:])
+    return np.clip(high - low, 0, None).prod(axis=-1).sum(axis=1)
+
+
+def thumbnail(file: Path, *, max_bytes: int = THUMBNAIL_BYTES_MAX) -> bytes:
+    """A JPEG of the picture below `max_bytes`, as large as that allows."""
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    for side, quality in ((1000, 82), (1000, 70), (800, 70), (640, 65), (480, 60), (320, 50)):
+        small = picture.copy()
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        encoded = jpeg(small, quality)
+        if len(encoded) < max_bytes:
+            break
+    return encoded
+
+
+def jpeg(picture: Image.Image, quality: int) -> bytes:
+    """The picture as a JPEG file's bytes."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
