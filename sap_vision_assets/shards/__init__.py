@@ -1,0 +1,27 @@
+"""Documents to windows of tokens, ready to memory-map: tokenizer, windows, small pages."""
+
+from sap_vision_assets.shards.build import build_shards
+from sap_vision_assets.shards.config import ShardConfig
+from sap_vision_assets.shards.encode import NO_WORD, NOT_SCORED, EncodedDocument, Window, encode_document
+from sap_vision_assets.shards.pages import page_thumbnail
+from sap_vision_assets.shards.reader import Shards, open_shards
+from sap_vision_assets.shards.tokenizer import EncodedWords, Tokenizer, load_tokenizer
+from sap_vision_assets.shards.windows import WordSpan, plan_windows
+
+__all__ = [
+    "NOT_SCORED",
+    "NO_WORD",
+    "EncodedDocument",
+    "EncodedWords",
+    "ShardConfig",
+    "Shards",
+    "Tokenizer",
+    "Window",
+    "WordSpan",
+    "build_shards",
+    "encode_document",
+    "load_tokenizer",
+    "open_shards",
+    "page_thumbnail",
+    "plan_windows",
+]

@@ -1,0 +1,31 @@
+"""The page as the model sees it: the whole page, squeezed into a small square."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from sap_vision_assets.documents import load_page
+
+
+def page_thumbnail(image_bytes: bytes, size: int) -> NDArray[np.uint8]:
+    """RGB pixels [size, size, 3] of the whole page; width and height are scaled each to its own side.
+
+    The bytes are those that a dataset keeps, or that `load_page` has accepted: their limits are not checked
+    again. Raises OSError or DocumentError when they cannot be decoded.
+    """
+    image: Image.Image = Image.open(io.BytesIO(image_bytes))
+    if image.format == "JPEG" and image.mode in ("L", "RGB") and not _is_turned(image):
+        # The decoder itself halves a large JPEG, up to three times: A4 of 300 dpi takes 12 ms, in full 88 ms.
+        # Twice the final size is left to the filter: mean difference to a full decoding 0.4 of 255.
+        image.draft(image.mode, (2 * size, 2 * size))
+    else:
+        image = load_page(image_bytes)
+    # An "L" page is resized before it becomes RGB: a third of the work.
+    small = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("RGB")
+    return np.asarray(small)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)

@@ -1,0 +1,172 @@
+"""Shards on disk, opened: windows and pages as views of memory-mapped files.
+
+T tokens of a window, W windows, D documents, N tokens of all windows.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sap_vision_assets.errors import ArtifactError
+from sap_vision_assets.shards.arrays import REMEDY, map_array
+from sap_vision_assets.shards.encode import Window
+from sap_vision_assets.shards.tokenizer import Tokenizer, load_tokenizer
+from sap_vision_assets.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+INFO = "shards.json"
+DOCUMENTS = "documents.parquet"
+TOKENIZER = "tokenizer"
+"""Folder with the tokenizer that made the ids."""
+
+DTYPES = {
+    "input_ids": "int32",
+    "boxes": "int16",
+    "labels": "int16",
+    "word_index": "int32",
+    "window_offsets": "int64",
+    "window_document": "int32",
+    "pages": "uint8",
+}
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        ("document_id", pa.string()),
+        ("doc_type", pa.int16()),
+        ("po_subtype", pa.int16()),
+        ("num_words", pa.int32()),
+        ("word_labels", pa.list_(pa.int16())),
+    ]
+)
+
+
+class Shards:
+    """All windows of one dataset partition. Safe to share between processes: pickles as its path."""
+
+    def __init__(self, path: Path) -> None:
+        """Maps the files; `open_shards` is the way in, which also checks the vocabulary."""
+        self.path = path
+        self.info = _read_info(path / INFO)
+        """shards.json: tokenizer, vocabulary digest, settings, shapes."""
+        arrays = {name: self._map(name) for name in DTYPES}
+        self._input_ids, self._boxes = arrays["input_ids"], arrays["boxes"]
+        self._labels, self._word_index = arrays["labels"], arrays["word_index"]
+        self._offsets: NDArray[np.int64] = np.array(arrays["window_offsets"])
+        self.window_document: NDArray[np.int32] = np.array(arrays["window_document"])
+        """[W] never falling: a document's windows stand together, each document has one at least."""
+        self.pages: NDArray[np.uint8] = arrays["pages"]
+        """[D, page_size, page_size, 3] RGB"""
+        self.window_lengths: NDArray[np.int32] = np.diff(self._offsets).astype(np.int32)
+        """[W] tokens, specials included."""
+        self.documents = _read_documents(path / DOCUMENTS)
+        """DOCUMENT_SCHEMA, one row a document."""
+        self.doc_types = self.documents["doc_type"].to_numpy()
+        """[D] int16 class ids"""
+        self.po_subtypes = self.documents["po_subtype"].to_numpy()
+        """[D] int16 class ids; -100 where there is none, as losses ignore it."""
+        self.num_words = self.documents["num_words"].to_numpy()
+        """[D] int32"""
+        self._require_consistent()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
+
+    @property
+    def num_windows(self) -> int:
+        return len(self.window_lengths)
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.pages)
+
+    def document_id(self, document: int) -> str:
+        return str(self.documents["document_id"][document].as_py())
+
+    def word_labels(self, document: int) -> NDArray[np.int16]:
+        """[num_words] label id of every word of a document."""
+        return np.array(self.documents["word_labels"][document].values, dtype=np.int16)
+
+    def window(self, index: int) -> Window:
+        if not 0 <= index < self.num_windows:
+            raise IndexError(f"window {index} of {self.num_windows}")
+        tokens = slice(self._offsets[index], self._offsets[index + 1])
+        return Window(
+            document=int(self.window_document[index]),
+            input_ids=self._input_ids[tokens],
+            boxes=self._boxes[tokens],
+            labels=self._labels[tokens],
+            word_index=self._word_index[tokens],
+        )
+
+    def document_windows(self, document: int) -> range:
+        """Indices of the windows of one document, in reading order."""
+        first, last = np.searchsorted(self.window_document, [document, document + 1])
+        return range(int(first), int(last))
+
+    def scored_positions(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """`Window.scored_positions` of window `index`: positions of scored tokens, and the word of each."""
+        return self.window(index).scored_positions()
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the ids, from the shards' own copy."""
+        return load_tokenizer(self.path / TOKENIZER)
+
+    def _map(self, name: str) -> NDArray[Any]:
+        try:
+            shape = tuple(int(size) for size in self.info["arrays"][name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{self.path / INFO}: has no shape of {name}; {REMEDY}") from error
+        return map_array(self.path / f"{name}.npy", dtype=DTYPES[name], shape=shape)
+
+    def _require_consistent(self) -> None:
+        """Files of two different builds, or damaged indices, must not be read as one."""
+        num_tokens, num_documents = len(self._input_ids), len(self.documents)
+        sizes = [len(self._boxes), len(self._labels), len(self._word_index)]
+        offsets, owners = self._offsets, self.window_document
+        wrong = {
+            "input_ids.npy": any(size != num_tokens for size in sizes),
+            "pages.npy": len(self.pages) != num_documents,
+            "window_offsets.npy": len(offsets) != len(owners) + 1
+            or offsets[0] != 0
+            or offsets[-1] != num_tokens
+            or bool((np.diff(offsets) < 2).any()),
+            "window_document.npy": not np.array_equal(np.unique(owners), np.arange(num_documents))
+            or bool((np.diff(owners) < 0).any()),
+        }
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise ArtifactError(f"{self.path / name}: does not fit the files beside it; {REMEDY}")
+
+
+def open_shards(path: Path, vocabulary: Vocabulary) -> Shards:
+    """The shards that `build_shards` wrote to `path`, memory-mapped.
+
+    Raises ArtifactError naming the file that is missing, cut or does not fit the others, and
+    VocabularyMismatchError naming both digests.
+    """
+    shards = Shards(path)
+    vocabulary.require_digest(str(shards.info.get("vocabulary_digest")), f"shards {path}")
+    return shards
+
+
+def _read_info(file: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: cannot be read ({error}); {REMEDY}") from error
+    if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
+        raise ArtifactError(f"{file}: is not of shard format {FORMAT_VERSION}; {REMEDY}")
+    return info
+
+
+def _read_documents(file: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{file}: is no readable Parquet file ({error}); {REMEDY}") from error
+    if not table.schema.equals(DOCUMENT_SCHEMA):
+        raise ArtifactError(f"{file}: has columns {table.schema.names} of other types; {REMEDY}")
+    return table
