@@ -1,0 +1,159 @@
+"""Checks annotation folders and says what would be rejected, without writing anything."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sap_vision_assets.documents.config import DatasetConfig
+from sap_vision_assets.documents.document import Rejection
+from sap_vision_assets.documents.files import ANNOTATIONS, IMAGES, SPLITS, list_names
+from sap_vision_assets.documents.reading import read_folder
+from sap_vision_assets.documents.reasons import printable
+from sap_vision_assets.documents.tally import Tally
+from sap_vision_assets.errors import InputError
+from sap_vision_assets.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What one <domain>/<split> folder holds."""
+
+    name: str
+    """Path below the validated path, such as "general/train"."""
+    num_documents: int
+    rejections: tuple[Rejection, ...]
+    """Rejected documents, and notices of files that belong to no document."""
+    counters: dict[str, int]
+
+    @property
+    def num_rejected(self) -> int:
+        return sum(not rejection.reason.is_notice for rejection in self.rejections)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """The outcome of `validate`."""
+
+    path: Path
+    splits: tuple[SplitReport, ...]
+    unexpected_folders: tuple[str, ...]
+    """Folders that are no split, and so are read by nothing: a "trian" beside "val"."""
+
+    @property
+    def num_documents(self) -> int:
+        """Documents that are accepted."""
+        return sum(split.num_documents for split in self.splits)
+
+    @property
+    def num_rejected(self) -> int:
+        return sum(split.num_rejected for split in self.splits)
+
+    def render(self) -> str:
+        """Plain text: splits, then reasons, then each file with its reason and detail."""
+        files = [(split.name, rejection) for split in self.splits for rejection in split.rejections]
+        reasons = Counter(str(rejection.reason) for _, rejection in files)
+        counters: Counter[str] = Counter()
+        for split in self.splits:
+            counters.update(split.counters)
+        parts = [
+            f"{printable(str(self.path))}: {self.num_documents} documents accepted, "
+            f"{self.num_rejected} rejected",
+            _table(
+                ("split", "accepted", "rejected"),
+                [(split.name, str(split.num_documents), str(split.num_rejected)) for split in self.splits],
+            ),
+            _table(
+                ("reason", "files"),
+                [
+                    (reason, str(count))
+                    for reason, count in sorted(reasons.items(), key=lambda r: (-r[1], r[0]))
+                ],
+            ),
+            _table(
+                ("repaired or noticed", "count"),
+                [(name, str(count)) for name, count in counters.items() if count],
+            ),
+            _table(
+                ("file", "reason", "detail"),
+                [(f"{name}/{r.file}".removeprefix("./"), str(r.reason), r.detail) for name, r in files],
+            ),
+            *(
+                f"{folder}: is no split ({', '.join(SPLITS)}); nothing reads it"
+                for folder in self.unexpected_folders
+            ),
+        ]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def validate(path: Path, vocabulary: Vocabulary, config: DatasetConfig | None = None) -> ValidationReport:
+    """Reads every document below `path`: a split's folder, a domain's, or a data root.
+
+    Raises InputError when there is no such folder or nothing in it looks like one of the three.
+    """
+    if not path.is_dir():
+        raise InputError(
+            f"{path}: is no folder; give a data root, <root>/<domain>, or <root>/<domain>/<split>"
+        )
+    splits, unexpected = _find_splits(path)
+    if not splits:
+        raise InputError(
+            f"{path}: has no {ANNOTATIONS}/, and no <domain>/<split>/{ANNOTATIONS}/ below it; "
+            f"splits are {', '.join(SPLITS)}"
+        )
+    reports = []
+    for name, folder in splits:
+        tally = Tally()
+        for outcome in read_folder(folder, vocabulary=vocabulary, config=config or DatasetConfig()):
+            tally.add(outcome)
+        reports.append(
+            SplitReport(
+                name=name,
+                num_documents=tally.num_documents,
+                rejections=tuple(sorted(tally.rejections, key=lambda rejection: rejection.file)),
+                counters=tally.counter_values(),
+            )
+        )
+    return ValidationReport(path=path, splits=tuple(reports), unexpected_folders=tuple(unexpected))
+
+
+def _find_splits(path: Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """Splits below `path` by name, and folders beside them that are none."""
+    if _is_split(path):
+        return [(".", path)], []
+    if any((path / split).is_dir() for split in SPLITS):
+        return _splits_of_domain(path, "")
+    found, unexpected = [], []
+    for domain in _folders(path):
+        splits, others = _splits_of_domain(path / domain, f"{domain}/")
+        if splits:
+            found += splits
+            unexpected += others
+        else:
+            unexpected.append(domain)
+    return found, unexpected
+
+
+def _splits_of_domain(domain: Path, prefix: str) -> tuple[list[tuple[str, Path]], list[str]]:
+    folders = _folders(domain)
+    splits = [(f"{prefix}{name}", domain / name) for name in SPLITS if name in folders]
+    return splits, [printable(f"{prefix}{name}") for name in folders if name not in SPLITS]
+
+
+def _folders(path: Path) -> list[str]:
+    return [name for name in list_names(path) if not name.startswith(".") and (path / name).is_dir()]
+
+
+def _is_split(path: Path) -> bool:
+    return (path / ANNOTATIONS).is_dir() or (path / IMAGES).is_dir()
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell; nothing for no rows."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [head, tuple("-" * width for width in widths), *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
