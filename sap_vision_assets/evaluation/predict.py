@@ -93,7 +93,7 @@ def predict_documents(runner: Runner, shards: Shards, batch_size: int = 8) -> li
 
 def _run(runner: Runner, shards: Shards, windows: Sequence[int]) -> Iterator[Logits]:
     """Logits of each window, in the order of `windows`; rows beyond a window's own length are padding's."""
-    batch = collate(shards, windows)
+    batch = collate(shards, windows, pad_id=int(shards.info["pad_id"]))
     logits = Logits(
         *runner(
             batch.input_ids_BT.numpy(),
