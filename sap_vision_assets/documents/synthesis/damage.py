@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 Box = tuple[float, float, float, float]
 Affine = tuple[float, float, float, float, float, float]
 """x' = a x + b y + c, y' = d x + e y + f."""
 
-Pixels = NDArray[np.uint8]
 LEVELS = {"clean": 0.35, "light": 0.45, "medium": 0.15, "heavy": 0.05}
-_NOISE_SIDE = 512
+_NOISE_SLACK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +101,12 @@ def apply_damage(
             fillcolor=_white(image),
         )
     if damage.blur > 0.1:
-        image = image.filter(ImageFilter.GaussianBlur(damage.blur * image.width / 827))
+        image = image.filter(ImageFilter.BoxBlur(damage.blur * image.width / 827))
     image = _tone(image, damage)
-    if damage.noise or damage.shadow:
-        image = _noise_and_shadow(image, damage, rng)
+    if damage.shadow:
+        image = _shadow(image, damage)
+    if damage.noise:
+        image = _noise(image, damage, rng)
     _dirt(image, damage, rng)
     if damage.fax:
         image = _fax(image)
@@ -163,27 +163,29 @@ def _tone(image: Image.Image, damage: Damage) -> Image.Image:
 
 
 @cache
-def _noise_tile() -> Pixels:
-    """Gaussian noise about 128 with a standard deviation of 32; drawn once a process."""
-    noise = np.random.default_rng(7).normal(128, 32, (_NOISE_SIDE, _NOISE_SIDE))
-    return np.clip(noise, 0, 255).astype(np.uint8)
+def _noise_sheet(width: int, height: int) -> Image.Image:
+    """Gaussian noise about 128 with a standard deviation of 32, larger than a page; drawn once a process."""
+    rng = np.random.default_rng(7)
+    noise = rng.standard_normal((height, width), np.float32) * 32 + 128
+    return Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
 
 
-def _noise_and_shadow(image: Image.Image, damage: Damage, rng: random.Random) -> Image.Image:
-    width, height = image.size
-    change = np.zeros((height, width), np.float32)
-    if damage.noise:
-        tile = np.roll(_noise_tile(), (rng.randrange(_NOISE_SIDE), rng.randrange(_NOISE_SIDE)), (0, 1))
-        repeats = (-(-height // _NOISE_SIDE), -(-width // _NOISE_SIDE))
-        change += (np.tile(tile, repeats)[:height, :width].astype(np.float32) - 128) * (damage.noise / 32)
-    if damage.shadow:
-        along = np.cos(damage.shadow_angle) * np.linspace(-1, 1, width, dtype=np.float32)
-        down = np.sin(damage.shadow_angle) * np.linspace(-1, 1, height, dtype=np.float32)
-        reach = np.clip(along[None, :] + down[:, None], 0, None) ** 2
-        change -= reach * (damage.shadow * 160)
-    pixels = np.asarray(image).astype(np.float32)
-    pixels += change if pixels.ndim == 2 else change[:, :, None]
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+def _noise(image: Image.Image, damage: Damage, rng: random.Random) -> Image.Image:
+    sheet = _noise_sheet(image.width + _NOISE_SLACK, image.height + _NOISE_SLACK)
+    left, top = rng.randrange(_NOISE_SLACK), rng.randrange(_NOISE_SLACK)
+    part = sheet.crop((left, top, left + image.width, top + image.height))
+    part = part.point([round(128 + (value - 128) * damage.noise / 32) for value in range(256)])
+    return ImageChops.add(image, Image.merge(image.mode, [part] * len(image.getbands())), offset=-128)
+
+
+def _shadow(image: Image.Image, damage: Damage) -> Image.Image:
+    """Darker towards one edge, as where a book's fold lifts the paper."""
+    along = math.cos(damage.shadow_angle) * np.linspace(-1, 1, 32)
+    down = math.sin(damage.shadow_angle) * np.linspace(-1, 1, 32)
+    reach = np.clip(along[None, :] + down[:, None], 0, None) ** 2
+    light = Image.fromarray(np.clip(255 - reach * damage.shadow * 160, 0, 255).astype(np.uint8))
+    light = light.resize(image.size, Image.Resampling.BILINEAR)
+    return ImageChops.multiply(image, Image.merge(image.mode, [light] * len(image.getbands())))
 
 
 def _dirt(image: Image.Image, damage: Damage, rng: random.Random) -> None:
@@ -209,8 +211,6 @@ def _punch(image: Image.Image, rng: random.Random) -> None:
     shade = rng.randint(30, 120)
     side = round(2 * radius) * 4
     mask = Image.new("L", (side, side), 0)
-    from PIL import ImageDraw
-
     ImageDraw.Draw(mask).ellipse((0, 0, side - 1, side - 1), fill=255)
     mask = mask.resize((side // 4, side // 4), Image.Resampling.BOX)
     for offset in (-40, 40):
@@ -221,4 +221,4 @@ def _punch(image: Image.Image, rng: random.Random) -> None:
 def _fax(image: Image.Image) -> Image.Image:
     """One bit a pixel at the page's resolution, grey where a viewer scaled it."""
     black = image.point([0 if value < 165 else 255 for value in range(256)])
-    return black.filter(ImageFilter.GaussianBlur(0.45))
+    return black.filter(ImageFilter.BoxBlur(0.4))

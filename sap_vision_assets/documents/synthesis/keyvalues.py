@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sap_vision_assets.documents.synthesis.blocks import (
+from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
     Block,
@@ -250,7 +250,7 @@ def _total_runs(pair: KeyValue, style: Style, *, last: bool) -> tuple[list[Run],
 
 
 def _recolored(block: Block) -> Block:
-    from sap_vision_assets.documents.synthesis.blocks import Placed
+    from sap_vision_assets.documents.synthesis.typesetting import Placed
 
     marks = [
         (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from sap_vision_assets.documents.synthesis.blocks import (
+from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
     Block,
@@ -107,7 +107,7 @@ def _choose_sheet(content: DocumentContent, rng: random.Random, dpi: int) -> _Sh
 
 def _characters(content: DocumentContent) -> frozenset[str]:
     """Every character that the page may print; `repr` holds them all, and more."""
-    return frozenset(character for character in repr(content) if character.isprintable() and character != " ")
+    return frozenset(repr(content)) - {" ", "\n"}
 
 
 def _fit(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sap_vision_assets.documents.synthesis.blocks import (
+from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
     Block,
@@ -15,7 +15,7 @@ from sap_vision_assets.documents.synthesis.blocks import (
     stack,
 )
 from sap_vision_assets.documents.synthesis.content import Line, Party
-from sap_vision_assets.documents.synthesis.fonts import font
+from sap_vision_assets.documents.synthesis.faces import font
 from sap_vision_assets.documents.synthesis.marks import logo
 from sap_vision_assets.documents.synthesis.styles import WHITE, Color, Style
 
@@ -84,7 +84,7 @@ def letterhead_block(party: Party, form: str, style: Style, width: float, corner
 
 def _extent(block: Block) -> float:
     """How far to the right the block's words and pictures reach."""
-    from sap_vision_assets.documents.synthesis.blocks import Placed
+    from sap_vision_assets.documents.synthesis.typesetting import Placed
 
     return max(
         (

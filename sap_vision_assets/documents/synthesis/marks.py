@@ -6,9 +6,16 @@ import random
 from barcode.codex import Code128
 from PIL import Image, ImageDraw
 
-from sap_vision_assets.documents.synthesis.blocks import Block, Drawing, PrintedWord, flow, runs
+from sap_vision_assets.documents.synthesis.typesetting import (
+    BASELINE,
+    Block,
+    Drawing,
+    PrintedWord,
+    flow,
+    runs,
+)
 from sap_vision_assets.documents.synthesis.content import Text
-from sap_vision_assets.documents.synthesis.fonts import Font
+from sap_vision_assets.documents.synthesis.faces import Font
 from sap_vision_assets.documents.synthesis.styles import WHITE, Color, Style
 from sap_vision_assets.vocabulary import OUTSIDE
 
@@ -145,19 +152,18 @@ def stamp(text: str, rng: random.Random, face: Font, color: Color) -> tuple[Imag
     boxes = []
     for number, line in enumerate(lines):
         x = (width - sum(map(face.length, line)) - (len(line) - 1) * face.space) / 2
-        y = 0.5 * size + (number + 0.5) * 1.3 * size
+        baseline = round(0.5 * size + (number + 0.5) * 1.3 * size + BASELINE * size)
         for word in line:
-            draw.text((x, y), word, fill=255, font=face.freetype, anchor="lm")
-            boxes.append((word, face.freetype.getbbox(word, anchor="lm"), x, y))
+            boxes.append((word, face.draw(draw, x, baseline, word, 255)))
             x += face.length(word) + face.space
-    angle = rng.choice((-1, 1)) * rng.uniform(1, 14)
+    angle = rng.choice((-1, 1)) * rng.uniform(0.5, 9)
     turned = tile.rotate(angle, expand=True, resample=Image.Resampling.BILINEAR)
     opacity = rng.uniform(0.6, 0.9)
     picture = Image.new("RGBA", turned.size, (*color, 0))
     picture.putalpha(turned.point([round(value * opacity) for value in range(256)]))
     words = []
-    for word, box, x, y in boxes:
-        corners = [(x + box[i], y + box[j]) for i in (0, 2) for j in (1, 3)]
+    for word, box in boxes:
+        corners = [(box[i], box[j]) for i in (0, 2) for j in (1, 3)]
         points = [_turn(px, py, tile.size, turned.size, angle) for px, py in corners]
         xs, ys = zip(*points, strict=True)
         words.append(PrintedWord(word, OUTSIDE, (min(xs), min(ys), max(xs), max(ys))))

@@ -3,7 +3,8 @@
 import random
 from dataclasses import dataclass, replace
 
-from sap_vision_assets.documents.synthesis.fonts import FAMILIES, Family, Font, covers, font
+from sap_vision_assets.documents.synthesis.faces import Font, font
+from sap_vision_assets.documents.synthesis.fonts import FAMILIES, Family, covers
 
 Color = tuple[int, int, int]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sap_vision_assets.documents.synthesis.blocks import (
+from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
     Block,
