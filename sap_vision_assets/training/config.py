@@ -1,0 +1,201 @@
+"""What a training is told: frozen settings, checked when they are made, and the job that names its files."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sap_vision_assets.errors import InputError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Tracker = Literal["none", "tensorboard", "wandb"]
+Strategy = Literal["ddp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureConfig:
+    """Sizes of the encoder. The defaults are LayoutLMv3-base's."""
+
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    patch_size: int = 16
+    """Side of an image patch, in pixels of the 224 x 224 page."""
+    dropout: float = 0.1
+    """Probability, of hidden states and of attention weights."""
+    max_tokens: int = 512
+    """Longest window that the position embeddings hold."""
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self, "hidden_size", "num_layers", "num_heads", "intermediate_size", "patch_size", "max_tokens"
+        )
+        if self.hidden_size % self.num_heads:
+            raise InputError(
+                f"hidden_size={self.hidden_size} must be a multiple of num_heads={self.num_heads}"
+            )
+        if self.hidden_size % 2:
+            raise InputError(
+                f"hidden_size={self.hidden_size} must be even: it holds pairs of box coordinates"
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={self.dropout} must be in 0..1, without 1")
+
+    @property
+    def coordinate_size(self) -> int:
+        """Width of each of the four box coordinates' embeddings; 4 of these and 2 `shape_size` are a hidden state."""
+        return round(self.hidden_size / 6)
+
+    @property
+    def shape_size(self) -> int:
+        """Width of the embeddings of a box's width and height."""
+        return (self.hidden_size - 4 * self.coordinate_size) // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides what a training does, apart from its files. Raises InputError when fields disagree."""
+
+    architecture: ArchitectureConfig | None
+    """None: as in the initial checkpoint."""
+    initial_weights: str | None = None
+    """LayoutLMv3 as published, for the trunk: a local directory, or a hub id where the hub can be reached."""
+
+    max_steps: int
+    """Updates of the weights; each reads batch_size * gradient_accumulation_steps * num_processes windows."""
+    batch_size: int
+    """Windows a process holds at once."""
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 5e-5
+    """The highest one, reached after the warm-up; from there it falls linearly to 0."""
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    """AdamW's; biases, LayerNorms and the position biases have none."""
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    """L2 norm of all gradients together, above which they are scaled down."""
+    precision: Precision = "auto"
+    """auto: bf16 where the hardware computes in it, else fp16 on a GPU and fp32 on a CPU."""
+    seed: int = 0
+    """Weights, order of the windows and dropout all follow from it."""
+
+    log_every_steps: int = 10
+    eval_every_steps: int = 500
+    """Steps between scores on the validation shards; there is always one after the last step."""
+    save_every_steps: int = 500
+    keep_checkpoints: int = 2
+    """Newest checkpoint-N directories that stay, besides best/ and final/."""
+    eval_batch_size: int = 16
+    """Windows a process holds at once while it validates."""
+
+    num_processes: int = 1
+    """One a device; on a CPU each gets its share of the cores."""
+    strategy: Strategy = "ddp"
+    max_restarts: int = 0
+    """How often torchrun starts all processes again, from the newest checkpoint, after one has died."""
+    loader_workers: int = 0
+    """Processes a rank reads batches with; 0 reads between the steps, which a CPU wants."""
+    collective_timeout_s: float = 1800
+    """Seconds a rank waits for the others before it gives up."""
+    shutdown_grace_s: float = 60
+    """Seconds between SIGTERM, which saves a checkpoint at the next step, and SIGKILL."""
+
+    tracker: Tracker = "tensorboard"
+    """Besides log.jsonl, which is always written."""
+    wandb_project: str = "sap-vision"
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self,
+            *("max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "max_grad_norm"),
+            *(
+                "log_every_steps",
+                "eval_every_steps",
+                "save_every_steps",
+                "keep_checkpoints",
+                "eval_batch_size",
+            ),
+            *("num_processes", "collective_timeout_s", "shutdown_grace_s"),
+        )
+        for name in ("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)} must not be negative")
+        if self.warmup_steps >= self.max_steps:
+            raise InputError(
+                f"warmup_steps={self.warmup_steps} must be less than max_steps={self.max_steps}; "
+                "lower the first or raise the second"
+            )
+        if not 0 < self.adam_beta2 < 1:
+            raise InputError(f"adam_beta2={self.adam_beta2} must be between 0 and 1")
+        for name, choices in (("precision", Precision), ("tracker", Tracker), ("strategy", Strategy)):
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(f"{name}={getattr(self, name)!r} is unknown; use one of {get_args(choices)}")
+        if self.initial_weights is not None and self.architecture is None:
+            raise InputError("initial_weights needs an architecture: the sizes of LayoutLMv3 as published")
+
+    @property
+    def global_batch_size(self) -> int:
+        """Windows of one update, over all processes."""
+        return self.batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> "TrainingConfig":
+        """The config that `to_json` gave. Raises InputError for fields that do not exist."""
+        fields = dict(record)
+        try:
+            if fields.get("architecture") is not None:
+                fields["architecture"] = ArchitectureConfig(**fields["architecture"])
+            return TrainingConfig(**fields)
+        except TypeError as error:
+            raise InputError(f"training config: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """One training: what it reads, where it writes, what it does. Holds no secrets: it is written to disk."""
+
+    train_shards: Path
+    val_shards: Path
+    out: Path
+    """Becomes checkpoint-N/, best/, final/, log.jsonl, tensorboard/. Given again, the training goes on in it."""
+    config: TrainingConfig
+    vocabulary_extension: Path | None = None
+    initial_checkpoint: Path | None = None
+    """A checkpoint directory of this package whose weights, not optimizer, the training starts from."""
+
+    def __post_init__(self) -> None:
+        if self.config.architecture is None and self.initial_checkpoint is None:
+            raise InputError("architecture=None means as in the initial checkpoint, but none is given")
+        if self.config.initial_weights is not None and self.initial_checkpoint is not None:
+            raise InputError("initial_weights and an initial checkpoint are both given; choose one")
+
+    def to_json(self) -> dict[str, Any]:
+        paths = {
+            field.name: None if getattr(self, field.name) is None else str(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name != "config"
+        }
+        return {**paths, "config": self.config.to_json()}
+
+    @staticmethod
+    def read(file: Path) -> "TrainingJob":
+        """The job of a JSON file as `to_json` gives it. Raises InputError when it cannot be understood."""
+        try:
+            record = json.loads(file.read_bytes())
+            config = TrainingConfig.from_json(record.pop("config"))
+            paths = {name: None if value is None else Path(value) for name, value in record.items()}
+            return TrainingJob(config=config, **paths)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file}: is not a training job: {error}") from error
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise InputError(f"{name}={getattr(config, name)} must be positive")

@@ -1,0 +1,249 @@
+"""Starts torchrun, watches it, and leaves no process behind. No torch in this process."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sap_vision_assets import errors
+from sap_vision_assets.errors import SapVisionError, TrainingError
+from sap_vision_assets.training import folders
+from sap_vision_assets.training.config import TrainingConfig, TrainingJob
+from sap_vision_assets.training.supervision import STOPPED_STATUS
+
+FAILURES_ENV = "SAP_VISION_FAILURES_FILE"
+KILL_WAIT_S = 10.0
+"""Seconds that the kernel gets to take killed processes away."""
+TORCHRUN_MARGIN_S = 15.0
+"""torchrun gives its ranks `shutdown_grace_s`; itself it gets this much more."""
+_SECRET_MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+_MIN_SECRET_CHARS = 8
+_TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LINES_KEPT = 20
+
+
+def launch(
+    job: TrainingJob,
+    *,
+    env: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+    stop_event: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Trains in subprocesses under torchrun and returns the summary; at once when `job.out` is finished already.
+
+    `env` is added to this process's environment. `on_line` gets each line of output, without secrets of the
+    environment. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the ranks save a
+    checkpoint within the config's shutdown_grace_s and are killed after it; none is left when this returns.
+
+    Raises TrainingError naming the rank that failed and its cause, or that the training was stopped. What the
+    ranks found wrong with their input comes as its own InputError, CheckpointError, ArtifactError or
+    VocabularyMismatchError.
+    """
+    summary = folders.finished_summary(job.out)
+    if summary is not None:
+        return summary
+    job.out.mkdir(parents=True, exist_ok=True)
+    environment = _environment(env, job.config)
+    redact = _redactor(environment)
+    with tempfile.TemporaryDirectory(prefix="sap_vision_training_") as scratch:
+        failures_file = Path(scratch) / "failures.json"
+        environment[FAILURES_ENV] = str(failures_file)
+        process = _start(job, Path(scratch), environment)
+        last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
+
+        def take(line: str) -> None:
+            last_lines.append(redact(line))
+            if on_line is not None:
+                on_line(last_lines[-1])
+
+        was_stopped = False
+        try:
+            was_stopped = _follow(process, take, stop_event)
+        finally:
+            # Also after a normal end: a rank's helper processes must not outlive it.
+            end_family(process, grace_s=job.config.shutdown_grace_s + TORCHRUN_MARGIN_S)
+        return _outcome(job, process.returncode, failures_file, was_stopped, redact, last_lines)
+
+
+def end_family(process: "subprocess.Popen[str]", *, grace_s: float) -> None:
+    """SIGTERM to `process`, and after `grace_s` SIGKILL to it and all its descendants that are left.
+
+    Raises TrainingError when the kernel does not take one away. A second interrupt skips the grace.
+    """
+    family = _family(process.pid)
+    try:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            _wait_until_gone(process, family, grace_s)
+    finally:
+        # Children born since the snapshot belong to it too.
+        family |= _family(process.pid)
+        for member in _alive(family):
+            member.kill()
+        _wait_until_gone(process, family, KILL_WAIT_S)
+    left = [member.pid for member in _alive(family)]
+    if left or process.poll() is None:
+        raise TrainingError(f"processes {left or [process.pid]} survived SIGKILL; see to the machine")
+
+
+def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    job_file = scratch / "job.json"
+    job_file.write_text(json.dumps(job.to_json()))
+    command = [
+        *(sys.executable, "-m", "sap_vision_assets.training.agent", "--standalone"),
+        f"--nproc-per-node={job.config.num_processes}",
+        f"--max-restarts={job.config.max_restarts}",
+        f"--shutdown-timeout={int(job.config.shutdown_grace_s)}",
+        f"--log-dir={scratch / 'torchrun'}",
+        *("-m", "sap_vision_assets.training.worker", str(job_file)),
+    ]
+    # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _follow(
+    process: "subprocess.Popen[str]", take: Callable[[str], None], stop_event: threading.Event | None
+) -> bool:
+    """Passes lines on until the process ends or `stop_event` is set; returns whether it was the latter."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    stream = process.stdout
+    assert stream is not None
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line.rstrip("\n"))
+
+    # A thread, for the pipe stays open as long as any grandchild lives.
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    while process.poll() is None:
+        if stop_event is not None and stop_event.is_set():
+            return True
+        _drain(lines, take, timeout_s=0.2)
+    reader.join(timeout=2)
+    _drain(lines, take, timeout_s=0)
+    return False
+
+
+def _drain(lines: "queue.SimpleQueue[str]", take: Callable[[str], None], *, timeout_s: float) -> None:
+    try:
+        take(lines.get(timeout=timeout_s) if timeout_s else lines.get_nowait())
+        while True:
+            take(lines.get_nowait())
+    except queue.Empty:
+        return
+
+
+def _outcome(
+    job: TrainingJob,
+    status: int | None,
+    failures_file: Path,
+    was_stopped: bool,
+    redact: Callable[[str], str],
+    last_lines: "deque[str]",
+) -> dict[str, Any]:
+    summary = folders.finished_summary(job.out)
+    if summary is not None and status == 0:
+        return summary
+    failures = json.loads(failures_file.read_text()) if failures_file.exists() else []
+    if was_stopped or any(failure["exitcode"] == STOPPED_STATUS for failure in failures):
+        newest = folders.newest(job.out)
+        where = f"goes on from {newest}" if newest else "begins anew: no checkpoint had been saved"
+        raise TrainingError(f"the training was stopped; started again with the same directory it {where}")
+    if failures:
+        raise _cause(failures, redact)
+    tail = "\n".join(last_lines)
+    raise TrainingError(f"torchrun ended with status {status} and no rank's error; its last lines:\n{tail}")
+
+
+def _cause(failures: list[dict[str, Any]], redact: Callable[[str], str]) -> SapVisionError:
+    """The first failing rank's error, as the type it had where that is one of the caller's to handle."""
+    # A rank that a signal took, or that raised; torchrun's list has those first that failed first.
+    failure = next((f for f in failures if f["error"]), failures[0])
+    if failure["error"] is None:
+        code = failure["exitcode"]
+        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return TrainingError(
+            f"rank {failure['rank']} was ended by {name} (out of memory, or someone ended it); "
+            "start again with the same directory to go on from the newest checkpoint"
+        )
+    kind, _, text = failure["error"].partition(": ")
+    own = getattr(errors, kind, TrainingError)
+    detail = text if own is not TrainingError or kind == "TrainingError" else failure["error"]
+    error: SapVisionError = own(redact(f"rank {failure['rank']}: {detail}"))
+    error.add_note(redact(failure["traceback"]))
+    return error
+
+
+def _environment(extra: Mapping[str, str] | None, config: TrainingConfig) -> dict[str, str]:
+    environment = {
+        name: value
+        for name, value in {**os.environ, **(extra or {})}.items()
+        if name not in _TORCHRUN_VARIABLES and not name.startswith("TORCHELASTIC_")
+    }
+    # Ranks that each take all cores spend their time waiting for one another.
+    share = max(1, (os.cpu_count() or 1) // config.num_processes)
+    environment.setdefault("OMP_NUM_THREADS", str(share))
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def _redactor(environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Blots out the values of variables that look like secrets by their names."""
+    secrets = [
+        value
+        for name, value in environment.items()
+        if len(value) >= _MIN_SECRET_CHARS and any(mark in name.upper() for mark in _SECRET_MARKS)
+    ]
+
+    def redact(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    return redact
+
+
+def _family(pid: int) -> set[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return {process, *process.children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def _alive(family: set[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; a zombie has ended, it only waits to be counted by its parent."""
+    alive = []
+    for member in family:
+        try:
+            if member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
+                alive.append(member)
+        except psutil.NoSuchProcess:
+            continue
+    return alive
+
+
+def _wait_until_gone(process: "subprocess.Popen[str]", family: set[psutil.Process], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while (process.poll() is None or _alive(family)) and time.monotonic() < deadline:
+        time.sleep(0.1)

@@ -1,0 +1,88 @@
+"""Named starting points. Each returns a whole config; change fields with dataclasses.replace."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
+
+
+def tiny() -> TrainingConfig:
+    """Seconds on one core: for tests."""
+    return TrainingConfig(
+        architecture=ArchitectureConfig(
+            hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, patch_size=56, dropout=0.0
+        ),
+        max_steps=20,
+        batch_size=4,
+        learning_rate=3e-3,
+        warmup_steps=2,
+        precision="fp32",
+        log_every_steps=1,
+        eval_every_steps=10,
+        save_every_steps=10,
+        tracker="none",
+    )
+
+
+def tiny_finetune() -> TrainingConfig:
+    """`tiny`, on from a checkpoint of it."""
+    return replace(tiny(), architecture=None, learning_rate=1e-3, max_steps=10, eval_every_steps=5)
+
+
+def demo() -> TrainingConfig:
+    """The default on a CPU: a small encoder from scratch, some minutes on two cores."""
+    return TrainingConfig(
+        architecture=ArchitectureConfig(
+            hidden_size=256, num_layers=4, num_heads=4, intermediate_size=1024, patch_size=32
+        ),
+        max_steps=1200,
+        batch_size=16,
+        learning_rate=1e-3,
+        warmup_steps=100,
+        eval_every_steps=200,
+        save_every_steps=200,
+        log_every_steps=10,
+    )
+
+
+def demo_finetune() -> TrainingConfig:
+    """`demo`, on from the general checkpoint to one domain."""
+    return replace(
+        demo(),
+        architecture=None,
+        max_steps=200,
+        learning_rate=3e-4,
+        warmup_steps=20,
+        eval_every_steps=50,
+        save_every_steps=100,
+    )
+
+
+def base() -> TrainingConfig:
+    """LayoutLMv3-base (125M parameters) on a GPU. Set initial_weights to start from the published ones."""
+    return TrainingConfig(
+        architecture=ArchitectureConfig(),
+        max_steps=50_000,
+        batch_size=4,
+        gradient_accumulation_steps=8,
+        learning_rate=5e-5,
+        warmup_steps=1000,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        precision="fp16",
+        eval_every_steps=1000,
+        save_every_steps=1000,
+        log_every_steps=50,
+        loader_workers=2,
+    )
+
+
+def base_finetune() -> TrainingConfig:
+    """`base`, on from the general checkpoint to one domain."""
+    return replace(base(), architecture=None, max_steps=10_000, learning_rate=2e-5)
+
+
+RECIPES: dict[str, Callable[[], TrainingConfig]] = {
+    recipe.__name__: recipe for recipe in (tiny, tiny_finetune, demo, demo_finetune, base, base_finetune)
+}
+"""By name."""

@@ -1,0 +1,143 @@
+"""The score that picks the best checkpoint, on the validation shards. Test data is never seen here.
+
+Shapes: B windows of a batch, T tokens, C classes, D documents of the shards.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sap_vision_assets.encoder import MultiTaskOutput, pages_to_pixel_values
+from sap_vision_assets.encoder.loss import IGNORED
+from sap_vision_assets.shards.reader import Shards
+from sap_vision_assets.training.batches import Batch, collate
+from sap_vision_assets.training.distributed import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationScore:
+    """0..1, higher is better; None where the shards have nothing to score."""
+
+    score: float
+    """Mean of the three parts that are defined."""
+    doc_type_accuracy: float | None
+    po_subtype_accuracy: float | None
+    """Over the purchase orders that have a subtype."""
+    field_f1: float | None
+    """Micro F1 over entities; right is the same field from the same first to the same last word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Predictions:
+    """One rank's windows. W windows, S scored words."""
+
+    document_W: NDArray[np.int64]
+    doc_type_logits_WC: NDArray[np.float32]
+    po_subtype_logits_WC: NDArray[np.float32]
+    word_S3: NDArray[np.int64]
+    """Document, word, predicted label id."""
+
+
+def entity_spans(labels: Sequence[int]) -> set[tuple[int, int, int]]:
+    """(first word, last word, field) of each entity in one document's IOB2 label ids (B odd, I the next even id).
+
+    Strict: an I- that continues no entity of its field begins none.
+    """
+    spans = set()
+    first, field = 0, -1
+    for index, label in enumerate([*labels, 0]):
+        if label > 0 and label % 2 == 0 and (label - 2) // 2 == field:
+            continue
+        if field >= 0:
+            spans.add((first, index - 1, field))
+        first, field = index, (label - 1) // 2 if label % 2 == 1 else -1
+    return spans
+
+
+def validate(
+    model: nn.Module,
+    shards: Shards,
+    world: World,
+    *,
+    pad_id: int,
+    batch_size: int,
+    autocast: Callable[[], AbstractContextManager[None]],
+) -> ValidationScore:
+    """The score of `model`, the same on every rank. Leaves the model in training mode."""
+    order = np.argsort(shards.window_lengths, kind="stable")
+    batches = [order[at : at + batch_size].tolist() for at in range(0, len(order), batch_size)]
+    model.eval()
+    with torch.inference_mode():
+        # The batches are cut before they are dealt out: a batch's numbers don't depend on how many ranks there are.
+        parts = [
+            _predict(model, collate(shards, batch, pad_id=pad_id), world, autocast)
+            for batch in batches[world.rank :: world.size]
+        ]
+    model.train()
+    return _score([part for rank_parts in world.gather(parts) for part in rank_parts], shards)
+
+
+def _predict(
+    model: nn.Module, batch: Batch, world: World, autocast: Callable[[], AbstractContextManager[None]]
+) -> _Predictions:
+    moved = batch.to(world.device)
+    with autocast():
+        output: MultiTaskOutput = model(
+            moved.input_ids_BT,
+            moved.bbox_BT4,
+            moved.attention_mask_BT,
+            pages_to_pixel_values(moved.pages_BHW3),
+        )
+    scored = batch.token_labels_BT != IGNORED
+    labels_BT = output.token_logits_BTC.argmax(-1).cpu()
+    document_BT = batch.document_B[:, None].expand_as(labels_BT)
+    words = [tensor[scored].numpy() for tensor in (document_BT, batch.word_index_BT, labels_BT)]
+    return _Predictions(
+        document_W=batch.document_B.numpy(),
+        doc_type_logits_WC=output.doc_type_logits_BC.float().cpu().numpy(),
+        po_subtype_logits_WC=output.po_subtype_logits_BC.float().cpu().numpy(),
+        word_S3=np.stack(words, axis=-1),
+    )
+
+
+def _score(parts: list[_Predictions], shards: Shards) -> ValidationScore:
+    document_W = np.concatenate([part.document_W for part in parts])
+    word_S3 = np.concatenate([part.word_S3 for part in parts])
+    doc_types = np.concatenate([part.doc_type_logits_WC for part in parts])
+    po_subtypes = np.concatenate([part.po_subtype_logits_WC for part in parts])
+    doc_type = _accuracy(doc_types, document_W, shards.doc_types)
+    po_subtype = _accuracy(po_subtypes, document_W, shards.po_subtypes)
+    field = _field_f1(word_S3, shards)
+    defined = [value for value in (doc_type, po_subtype, field) if value is not None]
+    return ValidationScore(
+        score=float(np.mean(defined)) if defined else 0.0,
+        doc_type_accuracy=doc_type,
+        po_subtype_accuracy=po_subtype,
+        field_f1=field,
+    )
+
+
+def _accuracy(
+    logits_WC: NDArray[np.float32], document_W: NDArray[np.int64], gold_D: NDArray[np.int16]
+) -> float | None:
+    summed_DC = np.zeros((len(gold_D), logits_WC.shape[1]), dtype=np.float64)
+    np.add.at(summed_DC, document_W, logits_WC)
+    scored = gold_D != IGNORED
+    return float((summed_DC.argmax(-1) == gold_D)[scored].mean()) if scored.any() else None
+
+
+def _field_f1(word_S3: NDArray[np.int64], shards: Shards) -> float | None:
+    gold_labels = [shards.word_labels(document) for document in range(shards.num_documents)]
+    gold = [entity_spans(labels.tolist()) for labels in gold_labels]
+    predicted_labels = [np.zeros(len(labels), dtype=np.int64) for labels in gold_labels]
+    for document, word, label in word_S3:
+        predicted_labels[document][word] = label
+    predicted = [entity_spans(labels.tolist()) for labels in predicted_labels]
+    right = sum(len(a & b) for a, b in zip(gold, predicted, strict=True))
+    num_gold, num_predicted = sum(map(len, gold)), sum(map(len, predicted))
+    return 2 * right / (num_gold + num_predicted) if num_gold else None

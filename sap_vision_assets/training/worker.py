@@ -1,0 +1,106 @@
+"""One process of a training: `python -m sap_vision_assets.training.worker JOB.json`, alone or under torchrun.
+
+Rank 0 prints, keeps the log and, when Dagster started the training, reports progress through Pipes.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from sap_vision_assets.training import distributed, folders
+from sap_vision_assets.training.config import TrainingJob
+from sap_vision_assets.training.console import TrainingConsole
+from sap_vision_assets.training.loop import Report, train
+from sap_vision_assets.training.run import Run
+from sap_vision_assets.training.supervision import STOPPED_STATUS, end_with_parent, sole_writer
+
+PIPES_INTERVAL_S = 5.0
+"""Least time between two progress messages: each becomes a row of Dagster's event log."""
+LOST_PEER_WAIT_S = 10.0
+"""Seconds that a rank whose neighbour vanished waits for torchrun to see that one first, the cause."""
+
+
+def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
+    """Trains as this process's rank; returns the summary, or None when it was stopped and saved a checkpoint."""
+    with ExitStack() as stack:
+        if int(os.environ.get("RANK", "0")) == 0:
+            # Before the process group: a second training fails here, without having waited for anyone.
+            stack.enter_context(sole_writer(job.out))
+            folders.sweep(job.out)
+        world = distributed.start(job.config.collective_timeout_s)
+        stack.callback(distributed.stop, world)
+        report: Report = lambda _: None  # noqa: E731
+        # Nobody reads the directory before rank 0 has swept it.
+        world.barrier()
+        run = Run(job, world)
+        if world.is_main:
+            report = stack.enter_context(_reports(job))
+            if run.resumed_from is not None:
+                print(f"goes on from step {run.resumed_from}", flush=True)
+        return train(run, report=report, stop_requested=stop_requested)
+
+
+@record
+def main() -> None:
+    """Runs the job file named on the command line. Exits with STOPPED_STATUS after SIGTERM."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m sap_vision_assets.training.worker JOB.json")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(signal.SIGKILL)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+
+    def request_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, request_stop)
+    job = TrainingJob.read(Path(sys.argv[1]))
+    summary = folders.finished_summary(job.out)
+    if summary is None:
+        try:
+            summary = run_job(job, stop_requested=stop.is_set)
+        except RuntimeError as error:
+            if distributed.is_lost_peer(error):
+                stop.wait(LOST_PEER_WAIT_S)
+            raise
+    if summary is None:
+        sys.exit(STOPPED_STATUS)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"finished: best score {summary['best_score']:.4f} at step {summary['best_step']}", flush=True)
+
+
+@contextmanager
+def _reports(job: TrainingJob) -> Iterator[Report]:
+    """Where rank 0's records go: the terminal, and Dagster where it is there."""
+    with ExitStack() as stack:
+        console = stack.enter_context(TrainingConsole(max_steps=job.config.max_steps))
+        if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
+            yield console
+            return
+        send = stack.enter_context(open_dagster_pipes()).report_custom_message
+        last_sent = float("-inf")
+
+        def report(record: dict[str, Any]) -> None:
+            nonlocal last_sent
+            console(record)
+            is_rare = "val_score" in record or record["step"] == job.config.max_steps
+            if is_rare or time.monotonic() - last_sent >= PIPES_INTERVAL_S:
+                last_sent = time.monotonic()
+                send({**record, "max_steps": job.config.max_steps})
+
+        yield report
+
+
+if __name__ == "__main__":
+    main()
