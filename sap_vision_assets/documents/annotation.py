@@ -57,13 +57,15 @@ class _AnnotationFile(BaseModel):
 
 
 def parse_annotation(
-    content: bytes, *, vocabulary: Vocabulary, config: DatasetConfig
+    content: bytes, *, vocabulary: Vocabulary, config: DatasetConfig, labelled: bool = True
 ) -> tuple[Annotation, Counter[str]]:
     """The annotation in `content`, and how many words each of the stated repairs touched.
 
-    Raises DocumentError.
+    Where it is not `labelled`, as a page to predict, its labels may be missing and are not looked at: the
+    words come with label 0 and the vocabulary's first document type. Raises DocumentError.
     """
-    parsed = _check_schema(_parse_json(content), config)
+    raw = _parse_json(content)
+    parsed = _check_schema(raw if labelled else _with_blank_labels(raw, vocabulary), config)
     _check_classes(parsed, vocabulary)
     _check_words(parsed, num_labels=len(vocabulary.labels))
     counters: Counter[str] = Counter()
@@ -89,6 +91,18 @@ def parse_annotation(
         height=parsed.height,
     )
     return annotation, counters
+
+
+def _with_blank_labels(raw: Any, vocabulary: Vocabulary) -> Any:
+    if not isinstance(raw, dict):
+        return raw
+    words = raw.get("words")
+    num_words = len(words) if isinstance(words, list) else 0
+    return raw | {
+        "doc_type": vocabulary.doc_type_names[0],
+        "po_subtype": None,
+        "token_labels": [0] * num_words,
+    }
 
 
 def _parse_json(content: bytes) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sap_vision_assets.documents.annotation import SUBTYPED, parse_annotation
+from sap_vision_assets.documents.annotation import SUBTYPED, Annotation, Box, parse_annotation
 from sap_vision_assets.documents.config import DatasetConfig
 from sap_vision_assets.documents.document import Accepted, Document, Outcome, Rejection
 from sap_vision_assets.documents.files import (
@@ -122,10 +122,7 @@ def _read_document(tree: Path, vocabulary: Vocabulary, config: DatasetConfig, en
         tree, tree / IMAGES / annotation.image_path, limit=config.max_image_bytes, reasons=IMAGE_REASONS
     )
     page = decode_page(image_bytes, config)
-    is_turned = _is_frame_turned((annotation.width, annotation.height), page)
-    boxes = (
-        tuple(turn_box(box, page.orientation) for box in annotation.boxes) if is_turned else annotation.boxes
-    )
+    boxes = upright_boxes(annotation, page)
     counters["pages_turned"] = int(page.orientation != 1)
     counters["pages_converted"] = int(page.is_converted)
     counters["duplicates_dropped"] = entry.num_duplicates
@@ -147,6 +144,13 @@ def _read_document(tree: Path, vocabulary: Vocabulary, config: DatasetConfig, en
         page_sha256=page.sha256(),
     )
     return Accepted(document=document, counters=counters)
+
+
+def upright_boxes(annotation: Annotation, page: Page) -> tuple[Box, ...]:
+    """The annotation's boxes in the frame of the upright page. Raises DocumentError where that cannot be told."""
+    if not _is_frame_turned((annotation.width, annotation.height), page):
+        return annotation.boxes
+    return tuple(turn_box(box, page.orientation) for box in annotation.boxes)
 
 
 def _is_frame_turned(declared: tuple[int, int], page: Page) -> bool:
