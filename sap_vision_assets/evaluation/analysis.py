@@ -40,25 +40,19 @@ def by_num_words(outcomes: Sequence[DocumentOutcome], vocabulary: Vocabulary) ->
 def confusion_pairs(scores: ClassificationScores, limit: int = 10) -> list[dict[str, Any]]:
     """The most frequent mistakes of a document head, with their share of the true class."""
     names = [row.name for row in scores.per_class]
-    pairs = [
-        {
-            "truth": names[true],
-            "predicted": names[predicted],
-            "count": count,
-            "share": count / sum(row),
-        }
+    pairs: list[dict[str, Any]] = [
+        {"truth": names[true], "predicted": names[predicted], "count": count, "share": count / sum(row)}
         for true, row in enumerate(scores.confusion)
         for predicted, count in enumerate(row)
         if count and true != predicted
     ]
-    return sorted(pairs, key=lambda pair: (-pair["count"], -pair["share"], pair["truth"], pair["predicted"]))[
-        :limit
-    ]
+    pairs.sort(key=lambda pair: (-pair["count"], -pair["share"], pair["truth"], pair["predicted"]))
+    return pairs[:limit]
 
 
 def worst_fields(scores: EntityScores, limit: int = 10) -> list[dict[str, Any]]:
-    """The supported fields that cost most entities (missed and spurious together)."""
-    rows = [
+    """The fields that cost most entities, missed and spurious together."""
+    rows: list[dict[str, Any]] = [
         {
             "name": row.name,
             "num_missed": row.support - row.num_correct,
@@ -69,7 +63,8 @@ def worst_fields(scores: EntityScores, limit: int = 10) -> list[dict[str, Any]]:
         for row in scores.per_field
         if row.num_correct < max(row.support, row.num_predicted)
     ]
-    return sorted(rows, key=lambda row: (-(row["num_missed"] + row["num_spurious"]), row["name"]))[:limit]
+    rows.sort(key=lambda row: (-(row["num_missed"] + row["num_spurious"]), row["name"]))
+    return rows[:limit]
 
 
 def worst_documents(
@@ -99,8 +94,9 @@ def worst_documents(
 def entity_errors(outcomes: Sequence[DocumentOutcome]) -> dict[str, int]:
     """What goes wrong with entities, counted.
 
-    A spurious entity is "wrong_field" (a true entity has exactly its words), "wrong_extent" (one of its own field
-    overlaps), "overlaps_other_field", or "invented"; a missed one that no spurious entity touches is "overlooked".
+    A spurious entity is "wrong_field" (a true entity has exactly its words), "wrong_extent" (one of its own
+    field overlaps), "overlaps_other_field", or "invented"; a missed one that no spurious entity touches is
+    "overlooked".
     """
     kinds = dict.fromkeys(
         ("wrong_field", "wrong_extent", "overlaps_other_field", "invented", "overlooked"), 0
@@ -138,7 +134,7 @@ def field_confusions(
 
 
 def pick_examples(outcomes: Sequence[DocumentOutcome], count: int = 6) -> list[DocumentOutcome]:
-    """Pages to show: half of them the worst ones, then typical ones, each of another document type where possible.
+    """Pages to show: half of them the worst, then typical ones, each of another document type if possible.
 
     Typical is a document whose number of errors is nearest the median; more entities are shown first.
     """

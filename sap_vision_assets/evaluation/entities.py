@@ -1,7 +1,7 @@
 """From a label per word to entities, and back to the best valid labels from the model's scores.
 
-The one rule, for truth and prediction alike (strict IOB2): an entity is a B-x with the I-x words that follow it
-without a gap. An I-x that does not follow a B-x or I-x of its own field belongs to no entity.
+The one rule, for truth and prediction alike (strict IOB2): an entity is a B-x with the I-x words that follow
+it without a gap. An I-x that does not follow a B-x or I-x of its own field belongs to no entity.
 
 Label ids: 0 is "O", field k has B = 2k + 1 and I = 2k + 2. Shapes: W words, C labels, F fields.
 """
@@ -16,7 +16,7 @@ INSIDE = slice(2, None, 2)
 
 
 class Entity(NamedTuple):
-    """Words `start` up to and excluding `end` of one document, all of one field (index into the vocabulary)."""
+    """Words `start` up to and excluding `end` of one document, all of one field (its vocabulary index)."""
 
     field: int
     start: int

@@ -1,4 +1,4 @@
-"""Whether a model may be promoted: pure functions on summaries, used by the checks and by the promotion alike."""
+"""Whether a model may be promoted: pure functions on summaries, for the checks and the promotion alike."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ NUM_SCORED_KEYS = {"doc_type_accuracy": "num_documents", "field_f1": "num_entiti
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
-    """What a model must reach. A domain may have its own; None switches one gate off, and the gate says so."""
+    """What a model must reach. A domain may have its own; None switches a gate off, and the gate says so."""
 
     doc_type_accuracy: float | None = 0.95
     """Share of test documents, 0 to 1."""
@@ -59,9 +59,10 @@ def evaluate_gates(
 ) -> list[GateResult]:
     """Quality gates of one evaluation report: the floors, and no worse than the promoted model.
 
-    `report_summary` and `promoted_summary` are what `evaluate` returned for the two checkpoints. They are compared
-    only when both were measured on the same test data; otherwise the gate passes, saying that it compared nothing,
-    and the floors alone decide. Evaluate the promoted checkpoint on today's test data to have it compared.
+    `report_summary` and `promoted_summary` are what `evaluate` returned for the two checkpoints. They are
+    compared only when both were measured on the same test data; otherwise the gate passes, saying that it
+    compared nothing, and the floors alone decide. Evaluate the promoted checkpoint on today's test data to
+    have it compared.
     """
     results = []
     for metric in QUALITY_METRICS:
@@ -82,7 +83,7 @@ def checkpoint_size_gate(num_bytes: int, floors: Floors) -> GateResult:
         blocking=True,
         value=float(num_bytes),
         limit=float(limit),
-        text=f"{num_bytes / 1e6:.1f} MB is {'within' if passed else 'above'} the limit of {limit / 1e6:.0f} MB",
+        text=f"{num_bytes / 1e6:.1f} MB is {'within' if passed else 'above'} {limit / 1e6:.0f} MB",
     )
 
 
@@ -162,7 +163,8 @@ def _regression_gate(
     # 1e-9: 0.950 - 0.005 is 0.945 to a person, and 0.9450000000000001 or so to a machine.
     passed = value >= limit - 1e-9
     text = (
-        f"{metric} {value:.4f} is {'not worse' if passed else 'worse'} than the promoted model's {before:.4f} "
+        f"{metric} {value:.4f} is {'not worse' if passed else 'worse'} than the promoted model's "
+        f"{before:.4f} "
         f"(tolerance {floors.max_regression:g}, same test data)"
     )
     return GateResult(name=name, passed=passed, blocking=True, value=value, limit=limit, text=text)

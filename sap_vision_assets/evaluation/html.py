@@ -19,7 +19,7 @@ PAGE_WIDTH_PX = 1100
 def render_html(
     report: Mapping[str, Any], pictures: Mapping[str, Path], pages: Mapping[str, Image.Image]
 ) -> str:
-    """The page. `pictures` are the confusion matrices by name, `pages` the drawn example pages by document id.
+    """The page. `pictures` are the confusion matrices by name, `pages` the example pages by document id.
 
     Words of documents are untrusted: the template engine escapes everything that it prints.
     """

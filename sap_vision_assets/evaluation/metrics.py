@@ -1,7 +1,7 @@
 """Metrics on counts and arrays. What has no support is None ("undefined, n=0"), never 0 or 1.
 
-Averages over classes ("macro", "weighted") run over the classes with support. A supported class that was never
-predicted counts with precision 0 there, as in scikit-learn; its own precision is None.
+Averages over classes ("macro", "weighted") run over the classes with support. A supported class that was
+never predicted counts with precision 0 there, as in scikit-learn; its own precision is None.
 """
 
 from collections.abc import Sequence

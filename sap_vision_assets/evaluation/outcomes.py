@@ -1,4 +1,4 @@
-"""Truth and prediction side by side, document by document: what every metric, threshold and picture starts from."""
+"""Truth and prediction side by side, by document: what every metric, threshold and picture starts from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class EntityCounts:
 
 
 def compare(predictions: Sequence[DocumentPrediction], shards: Shards) -> list[DocumentOutcome]:
-    """One outcome per document. Raises ArtifactError unless `predictions` are those of `shards`, in its order."""
+    """One outcome per document. Raises ArtifactError unless `predictions` are those of `shards`, in order."""
     predicted_ids = [prediction.document_id for prediction in predictions]
     if predicted_ids != [shards.document_id(document) for document in range(shards.num_documents)]:
         raise ArtifactError(
@@ -86,8 +86,8 @@ def compare_document(
     """The outcome of one document; entities match when field, first and last word are equal."""
     if len(word_labels) != len(prediction.word_labels):
         raise ArtifactError(
-            f"{prediction.document_id}: {len(prediction.word_labels)} words predicted, {len(word_labels)} labelled; "
-            "predict these shards again"
+            f"{prediction.document_id}: {len(prediction.word_labels)} words predicted, "
+            f"{len(word_labels)} labelled; predict these shards again"
         )
     truth = entities_of(word_labels)
     predicted = prediction.entities()

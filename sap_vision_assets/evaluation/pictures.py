@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sap_vision_assets.evaluation.entities import Entity
@@ -91,7 +92,7 @@ def _confusion_title(scores: ClassificationScores, title: str, num_shown: int) -
 def draw_page(
     page: Image.Image, boxes: Sequence[Box], outcome: DocumentOutcome, field_names: Sequence[str]
 ) -> Image.Image:
-    """The page, RGB, with correct entities green, wrong ones red and missed ones orange, each with its field's name.
+    """The page, RGB, with correct entities green, wrong ones red, missed ones orange, each with its field.
 
     `boxes` are the words' boxes, norm1000.
     """
@@ -175,13 +176,14 @@ def _draw_tags(
         pen.text((int(place[0]) + 4, int(place[1]) + 1), mark.text, font=font, fill=(255, 255, 255, 255))
 
 
-def _overlap(places: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _overlap(places: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
     """px² that each place shares with all others together."""
     if not len(others):
-        return np.zeros(len(places))
+        return np.zeros(len(places), np.int64)
     low = np.maximum(places[:, None, :2], others[None, :, :2])
     high = np.minimum(places[:, None, 2:], others[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(axis=-1).sum(axis=1)
+    shared: NDArray[np.int64] = np.clip(high - low, 0, None).prod(axis=-1).sum(axis=1)
+    return shared
 
 
 def thumbnail(file: Path, *, max_bytes: int = THUMBNAIL_BYTES_MAX) -> bytes:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sap_vision_assets.encoder import load_encoder, pages_to_pixel_values
-from sap_vision_assets.errors import CheckpointError, InputError
+from sap_vision_assets.encoder import MultiTaskLayoutLMv3, pages_to_pixel_values
+from sap_vision_assets.errors import InputError
 from sap_vision_assets.evaluation.stitching import DocumentPrediction, Logits, PredictedEntity, Stitcher
 from sap_vision_assets.shards import Shards
 from sap_vision_assets.training.batches import collate
+from sap_vision_assets.training.checkpoint import load_weights, read_config
 
 __all__ = ["DocumentPrediction", "Logits", "PredictedEntity", "Runner", "TorchRunner", "predict_documents"]
 
@@ -41,13 +42,15 @@ class TorchRunner:
     """A checkpoint directory in float32, on the GPU when there is one."""
 
     def __init__(self, checkpoint: Path, *, device: str = "auto") -> None:
+        """Raises CheckpointError naming the file that is missing, damaged or of another model."""
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        if not (checkpoint / "config.json").is_file():
-            raise CheckpointError(f"{checkpoint}: has no config.json; pass a checkpoint such as .../best")
-        self.model = load_encoder(str(checkpoint)).to(self.device)
-        self.config = self.model.config
+        self.config = read_config(checkpoint)
+        self.model = MultiTaskLayoutLMv3(self.config)
+        # Strict, unlike from_pretrained, which would leave weights that the file lacks at random.
+        load_weights(checkpoint, self.model)
+        self.model.train(False).to(device=self.device)
 
     @torch.inference_mode()
     def __call__(

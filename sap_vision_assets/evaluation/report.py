@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from sap_vision_assets.evaluation.predict import Runner, TorchRunner, predict_do
 from sap_vision_assets.evaluation.scores import Scores, score
 from sap_vision_assets.evaluation.thresholds import (
     ThresholdConfig,
-    Thresholds,
     apply_thresholds,
     choose_thresholds,
 )
@@ -33,6 +32,8 @@ REPORT_HTML = "report.html"
 THRESHOLDS_JSON = "thresholds.json"
 DOC_TYPE_PICTURE = "doc_type_confusion.png"
 PO_SUBTYPE_PICTURE = "po_subtype_confusion.png"
+THUMBNAILS = "thumbnails"
+"""Folder with a small JPEG of each picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class EvaluationConfig:
     """Windows per forward pass."""
     num_examples: int = 6
     """Pages drawn into the report."""
-    thresholds: ThresholdConfig = ThresholdConfig()
+    thresholds: ThresholdConfig = field(default_factory=ThresholdConfig)
     device: str = "auto"
     """"auto", "cpu", "cuda" or "cuda:1"."""
 
@@ -60,8 +61,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores `checkpoint` on the test split and writes the report into `out`; returns the headline figures.
 
-    Files: report.json, report.html (one page, pictures inside), thresholds.json (confidence thresholds, chosen on
-    val alone), doc_type_confusion.png, po_subtype_confusion.png, page_<document id>.png.
+    Files: report.json, report.html (one page, pictures inside), thresholds.json (confidence thresholds,
+    chosen on val alone), doc_type_confusion.png, po_subtype_confusion.png, page_*.png, thumbnails/*.jpg.
     Metrics without support are None in the summary ("undefined, n=0"). Raises VocabularyMismatchError,
     CheckpointError (a checkpoint of another tokenizer) or ArtifactError (inputs that do not belong together).
     """
@@ -120,7 +121,15 @@ def evaluate_runner(
         },
         "examples": [_example(outcome, documents[outcome.document_id], vocabulary) for outcome in examples],
     }
-    _write(out, report, thresholds, scores, examples, documents, vocabulary)
+    _write_json(out / REPORT_JSON, report)
+    _write_json(out / THRESHOLDS_JSON, thresholds.to_json(vocabulary))
+    draw_confusion(scores.doc_type, "Document types", out / DOC_TYPE_PICTURE)
+    draw_confusion(scores.po_subtype, "Purchase order subtypes", out / PO_SUBTYPE_PICTURE)
+    pages = _draw_pages(out, examples, documents, vocabulary)
+    (out / THUMBNAILS).mkdir()
+    for name, file in report_pictures(out).items():
+        (out / THUMBNAILS / f"{name}.jpg").write_bytes(thumbnail(file))
+    (out / REPORT_HTML).write_text(render_html(report, report_pictures(out), pages), encoding="utf-8")
     return summary
 
 
@@ -131,8 +140,8 @@ def report_pictures(out: Path) -> dict[str, Path]:
 
 
 def thumbnails(out: Path) -> dict[str, bytes]:
-    """JPEGs below 70 kB of `report_pictures`, for a UI that keeps metadata in its event log."""
-    return {name: thumbnail(file) for name, file in report_pictures(out).items()}
+    """JPEGs below 70 kB of `report_pictures`, by name, for a UI that keeps metadata in its event log."""
+    return {name: (out / THUMBNAILS / f"{name}.jpg").read_bytes() for name in report_pictures(out)}
 
 
 def _analysis(scores: Scores, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -180,26 +189,19 @@ def _example(outcome: DocumentOutcome, document: Document, vocabulary: Vocabular
     }
 
 
-def _write(
+def _draw_pages(
     out: Path,
-    report: Mapping[str, Any],
-    thresholds: Thresholds,
-    scores: Scores,
     examples: Sequence[DocumentOutcome],
     documents: Mapping[str, Document],
     vocabulary: Vocabulary,
-) -> None:
-    _write_json(out / REPORT_JSON, report)
-    _write_json(out / THRESHOLDS_JSON, thresholds.to_json(vocabulary))
-    draw_confusion(scores.doc_type, "Document types", out / DOC_TYPE_PICTURE)
-    draw_confusion(scores.po_subtype, "Purchase order subtypes", out / PO_SUBTYPE_PICTURE)
-    pages: dict[str, Image.Image] = {}
+) -> dict[str, Image.Image]:
+    pages = {}
     for outcome in examples:
         document = documents[outcome.document_id]
         page = draw_page(load_page(document.image_bytes), document.boxes, outcome, vocabulary.field_names)
         page.save(out / _page_file(outcome.document_id), optimize=True)
         pages[outcome.document_id] = page
-    (out / REPORT_HTML).write_text(render_html(report, report_pictures(out), pages), encoding="utf-8")
+    return pages
 
 
 def _read_dataset(

@@ -64,7 +64,11 @@ def score(predictions: Sequence[DocumentPrediction], shards: Shards, vocabulary:
 
 def score_outcomes(outcomes: Sequence[DocumentOutcome], vocabulary: Vocabulary) -> Scores:
     """Scores of any selection of documents."""
-    with_subtype = [outcome for outcome in outcomes if outcome.po_subtype is not None]
+    po_subtypes = [
+        (outcome.po_subtype, outcome.predicted_po_subtype)
+        for outcome in outcomes
+        if outcome.po_subtype is not None
+    ]
     counts = count_entities(outcomes, len(vocabulary.field_names))
     return Scores(
         doc_type=classification_scores(
@@ -73,8 +77,8 @@ def score_outcomes(outcomes: Sequence[DocumentOutcome], vocabulary: Vocabulary) 
             vocabulary.doc_type_names,
         ),
         po_subtype=classification_scores(
-            [outcome.po_subtype for outcome in with_subtype],
-            [outcome.predicted_po_subtype for outcome in with_subtype],
+            [truth for truth, _ in po_subtypes],
+            [predicted for _, predicted in po_subtypes],
             vocabulary.po_subtype_names,
         ),
         fields=entity_scores(counts.correct, counts.support, counts.predicted, vocabulary.field_names),

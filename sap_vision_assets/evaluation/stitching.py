@@ -114,10 +114,11 @@ class Stitcher:
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     """Over the last axis."""
-    shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
+    shifted: NDArray[np.float32] = (logits - logits.max(axis=-1, keepdims=True)).astype(np.float32)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
 
 
 def _mean_probabilities(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return np.exp(log_softmax(np.mean(logits, axis=0, dtype=np.float64)))
+    probabilities: NDArray[np.float32] = np.exp(log_softmax(np.mean(logits, axis=0, dtype=np.float64)))
+    return probabilities

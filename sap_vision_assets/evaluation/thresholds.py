@@ -1,8 +1,8 @@
-"""From which confidence on an answer may be used without a person looking at it; chosen on val, never on test.
+"""From which confidence on an answer may be used unseen by a person; chosen on val, never on test.
 
-A threshold is the smallest confidence at which the answers that reach it are right often enough. A field with too
-few answers on val gets the threshold of all fields together. Where no confidence is enough, the threshold is None:
-every answer goes to a person.
+A threshold is the smallest confidence at which the answers that reach it are right often enough. A field with
+too few answers on val gets the threshold of all fields together. Where no confidence is enough, the threshold
+is None: every answer goes to a person.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -174,7 +174,7 @@ def test_bootstrap_has_the_width_of_theory() -> None:
 
 
 def test_bootstrap_resamples_documents_not_entities() -> None:
-    # 40 documents of 10 entities, half of them all right, half all wrong: as uncertain as 40 coins, not as 400.
+    # 40 documents of 10 entities, half all right, half all wrong: as uncertain as 40 coins, not as 400.
     correct = np.repeat([10, 0], 20)
     interval = bootstrap_interval(2 * correct, np.full(40, 20))
     assert interval is not None
