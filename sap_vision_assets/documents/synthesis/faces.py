@@ -11,6 +11,8 @@ from importlib import resources
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
+from sap_vision_assets.documents.synthesis.dot_matrix import dots
+
 SIZE_STEP = 0.25
 """Font sizes are multiples of this many pixels, so that the caches hit."""
 _MEASURED_AT = 1000
@@ -19,7 +21,7 @@ _SUBSTITUTES = {
     "–": "-", "—": "-", "‐": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "•": "*", "…": ".", "ł": "l",
     "Ł": "L", "×": "x", "‑": "-",
 }  # fmt: skip
-"""What a printer with a small character set prints instead."""
+"""What a typewriter strikes instead."""
 _OVERSTRUCK = {"€": ("C", "="), "£": ("L", "-"), "§": ("S", "o")}
 _TYPEWRITER_CODES = {
     "ß": "\u00bc", "æ": "\u00bd", "œ": "\u00be", "ø": "\u00bf", "Æ": "\u00c0", "Œ": "\u00c1", "Ø": "\u00c2",
@@ -38,7 +40,7 @@ class FontFile:
     package: str
     path: str
     kind: str = "outline"
-    """"outline"; "typewriter" (TeX's encoding, accents are struck over letters); "dots" (Pillow's Courier bitmap)."""
+    """"outline"; "typewriter" (TeX's encoding, accents are struck over letters); "dots" (dot_matrix.py, no file)."""
     double_strike: bool = False
     """Bold by printing twice, for faces that have no bold file."""
 
@@ -137,15 +139,11 @@ def _advance(file: FontFile, character: str) -> float:
 
 def _parts(file: FontFile, character: str) -> list[tuple[str, float]]:
     """Glyphs that are struck over each other, each with how far it is raised, as a share of the size."""
-    if file.kind == "outline":
+    if file.kind != "typewriter":
         return [(character, 0.0)]
-    if character in _OVERSTRUCK and not (file.kind == "dots" and ord(character) < 256):
+    if character in _OVERSTRUCK:
         return [(part, 0.0) for part in _OVERSTRUCK[character]]
     character = _SUBSTITUTES.get(character, character)
-    if file.kind == "dots":
-        if ord(character) > 255:
-            character = unicodedata.normalize("NFKD", character)[0]
-        return [(character, 0.0)]
     if character in _TYPEWRITER_CODES:
         return [(_TYPEWRITER_CODES[character], 0.0)]
     base, *marks = unicodedata.normalize("NFD", character)
@@ -161,27 +159,19 @@ def _outline(freetype: ImageFont.FreeTypeFont, character: str, start: float, rai
 
 
 def _dot_matrix(character: str, size: float, start: float) -> Glyph:
-    """A 6 x 11 bitmap, each of its pixels a round dot of the print head."""
-    bitmap = _bitmap_font().getmask(character)
+    """Round dots of a print head; capitals are seven dots and 0.7 of the size high."""
     pitch = size / 10
     oversampling = 4
-    width, height = round(6 * pitch) + 2, round(11 * pitch) + 2
+    above = 4
+    width, height = round(7 * pitch) + 2, round((above + 10) * pitch) + 2
     tile = Image.new("L", (width * oversampling, height * oversampling), 0)
     draw = ImageDraw.Draw(tile)
-    radius = 0.62 * pitch * oversampling
-    for row in range(bitmap.size[1]):
-        for column in range(bitmap.size[0]):
-            if bitmap.getpixel((column, row)):
-                x = ((column + 0.5) * pitch + start) * oversampling
-                y = (row + 0.5) * pitch * oversampling
-                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=235)
-    # The bitmap's baseline is below its ninth row.
-    return Glyph(tile.resize((width, height), Image.Resampling.BOX), 0, -round(9 * pitch))
-
-
-@cache
-def _bitmap_font() -> ImageFont.ImageFont:
-    return ImageFont.load_default_imagefont()
+    radius = 0.56 * pitch * oversampling
+    for row, column in dots(character) or ():
+        x = ((column + 0.5) * pitch + start) * oversampling
+        y = (row + above + 0.5) * pitch * oversampling
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=235)
+    return Glyph(tile.resize((width, height), Image.Resampling.BOX), 0, -round((above + 7) * pitch))
 
 
 def _struck_over(glyphs: list[Glyph]) -> Glyph:
@@ -207,11 +197,9 @@ def _tight(glyph: Glyph) -> Glyph:
 @cache
 def has_glyph(file: FontFile, character: str) -> bool:
     """Whether the character prints as itself or as a printer's usual substitute, not as an empty box."""
+    if file.kind == "dots":
+        return dots(character) is not None
     for part, _ in _parts(file, character):
-        if file.kind == "dots":
-            if ord(part) > 255 or _bitmap_font().getmask(part).getbbox() is None:
-                return False
-            continue
         mask, missing = (_freetype(file, 16).getmask(text) for text in (part, "\uffff"))
         if mask.getbbox() is None or (mask.size == missing.size and bytes(mask) == bytes(missing)):
             return False

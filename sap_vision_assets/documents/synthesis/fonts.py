@@ -73,7 +73,7 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
             "files/SourceSerifPro-*.ttf",
             "Regular Bold It Black",
         ),
-        _struck("Courier bitmap", "PIL", "", "dots"),
+        _struck("Nine-pin", "", "", "dots"),
     ),
 }
 

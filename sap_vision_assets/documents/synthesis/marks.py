@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 from barcode.codex import Code128
 from PIL import Image, ImageDraw
@@ -189,15 +190,20 @@ def _turn(
 
 
 def signature(seed: int, width: float, height: float, color: Color) -> Block:
-    """A pen's stroke that looks written: letters of uneven height that flatten to the end."""
-    points = _pen_path(random.Random(seed), width, height)
+    """A pen's stroke that looks written; the same seed writes the same name at every size."""
+    rng = random.Random(seed)
+    points = _pen_path(rng, width, height)
+    weight = height * rng.uniform(0.016, 0.026)
 
     def paint(image: Image.Image, x: float, y: float) -> None:
         scale = SUPERSAMPLING
         tile = Image.new("L", (round(width * scale), round(height * scale)), 0)
-        pen = max(2, round(height / 22 * scale))
-        path = [(px * scale, py * scale) for px, py in points]
-        ImageDraw.Draw(tile).line(path, fill=230, width=pen, joint="curve")
+        draw = ImageDraw.Draw(tile)
+        for (x1, y1), (x2, y2) in pairwise(points):
+            # A nib is broad on the way down and thin on the way up.
+            down = (y2 - y1) / (math.hypot(x2 - x1, y2 - y1) + 1e-6)
+            pen = weight * scale * (1.5 + 0.7 * down)
+            draw.line((x1 * scale, y1 * scale, x2 * scale, y2 * scale), fill=235, width=max(1, round(pen)))
         small = tile.resize((round(width), round(height)), Image.Resampling.BOX)
         image.paste(Image.new("RGB", small.size, color), (round(x), round(y)), small)
 
@@ -205,39 +211,53 @@ def signature(seed: int, width: float, height: float, color: Color) -> Block:
 
 
 def _pen_path(rng: random.Random, width: float, height: float) -> list[tuple[float, float]]:
-    anchors = [(0.03 * width, 0.7 * height), (0.1 * width, 0.08 * height)]
-    x, letters = 0.12, rng.randint(6, 11)
-    for number in range(letters):
-        x += (0.82 / letters) * rng.uniform(0.7, 1.2)
-        flat = 1 - 0.6 * number / letters
-        tall = rng.random() < 0.25
-        anchors.append((x * width, (0.62 + 0.12 * rng.random()) * height))
-        anchors.append(
-            ((x + rng.uniform(-0.03, 0.03)) * width, (0.55 - (0.42 if tall else 0.16) * flat) * height)
-        )
-    anchors.append((min(0.97, x + 0.08) * width, rng.uniform(0.5, 0.8) * height))
-    return _smooth([(min(max(px, 1), width - 2), py) for px, py in anchors])
+    """One or two capitals, each followed by small letters that run out flat, on a rising line.
+
+    Letters are turns of a cycloid: the pen circles while it moves on, so that strokes loop as in handwriting.
+    """
+    slant, rise = rng.uniform(0.15, 0.5), rng.uniform(0.0, 0.12)
+    words = rng.choice((1, 2, 2))
+    path: list[tuple[float, float]] = []
+    x = 0.06
+    for word in range(words):
+        letters = [(rng.uniform(0.5, 0.75), rng.uniform(0.04, 0.07), rng.uniform(0.05, 0.08))]
+        for number in range(rng.randint(3, 6)):
+            tall = rng.random() < 0.22
+            flat = 1 - 0.12 * number
+            size = (rng.uniform(0.35, 0.55) if tall else rng.uniform(0.08, 0.2)) * flat
+            letters.append((size, rng.uniform(0.006, 0.02), rng.uniform(0.035, 0.06)))
+        for tallness, loop, advance in letters:
+            for step in range(16):
+                phase = 2 * math.pi * step / 16
+                px = x + advance * step / 16 - loop * math.sin(phase)
+                py = 0.72 - tallness * (1 - math.cos(phase)) / 2 + 0.02 * math.sin(phase + word)
+                path.append((px, py))
+            x += advance
+        x += 0.015
+    path.append((x + rng.uniform(0.05, 0.16), 0.72 + rng.uniform(-0.12, 0.08)))
+    if rng.random() < 0.3:
+        path += [(x + 0.1, 0.84), (0.2, 0.9), (x + 0.12, 0.83)]
+    placed = [(px + slant * 0.14 * (0.72 - py), py - rise * px) for px, py in _smooth(path, 3)]
+    reach = max(px for px, _ in placed)
+    shrink = min(1.0, 0.96 / reach)
+    return [(max(1.0, px * shrink * width), min(max(1.0, py * height), height - 2)) for px, py in placed]
 
 
-def _smooth(anchors: list[tuple[float, float]], steps: int = 8) -> list[tuple[float, float]]:
+def _smooth(anchors: list[tuple[float, float]], steps: int) -> list[tuple[float, float]]:
     """Catmull-Rom spline through the anchors."""
     padded = [anchors[0], *anchors, anchors[-1]]
     path = []
-    for p0, p1, p2, p3 in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
+    for before, here, there, after in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
         for step in range(steps):
             t = step / steps
-            x, y = (
-                0.5
-                * (
-                    2 * b
-                    + (c - a) * t
-                    + (2 * a - 5 * b + 4 * c - d) * t * t
-                    + (3 * b - a - 3 * c + d) * t * t * t
-                )
-                for a, b, c, d in zip(p0, p1, p2, p3, strict=True)
-            )
-            path.append((x, y))
-    return path
+            path.append(tuple(_spline(*axis, t) for axis in zip(before, here, there, after, strict=True)))
+    return [(x, y) for x, y in path]
+
+
+def _spline(a: float, b: float, c: float, d: float, t: float) -> float:
+    return 0.5 * (
+        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t * t + (3 * b - a - 3 * c + d) * t * t * t
+    )
 
 
 def barcode(text: Text, style: Style, width: float, height: float) -> Block:
