@@ -1,0 +1,62 @@
+"""Summaries as Dagster metadata. It lives in the event log, so tables and pictures stay small."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+MAX_ROWS = 200
+MAX_PICTURE_BYTES = 70_000
+_PICTURE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """A table of the first MAX_ROWS rows; the columns are those of the first row. None becomes "undefined"."""
+    columns = list(rows[0]) if rows else ["nothing"]
+    records = [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows[:MAX_ROWS]]
+    return dg.MetadataValue.table(
+        records=records, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
+    )
+
+
+def count_table(kind: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
+    """Counts by name, largest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return table([{kind: name, "count": count} for name, count in ordered])
+
+
+def picture(file: Path) -> dg.MarkdownMetadataValue | None:
+    """The picture shown in place, or None when it is too large for the event log or no PNG or JPEG."""
+    kind = _PICTURE_TYPES.get(file.suffix.lower())
+    if kind is None or file.stat().st_size > MAX_PICTURE_BYTES:
+        return None
+    encoded = base64.b64encode(file.read_bytes()).decode()
+    return dg.MetadataValue.md(f"![{file.stem}](data:{kind};base64,{encoded})")
+
+
+def pictures(folder: Path, limit: int = 6) -> dict[str, dg.MarkdownMetadataValue]:
+    """The first `limit` small enough pictures below `folder`, by file name."""
+    shown: dict[str, dg.MarkdownMetadataValue] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in _PICTURE_TYPES and len(shown) < limit:
+            value = picture(file)
+            if value is not None:
+                shown[file.stem] = value
+    return shown
+
+
+def headline(summary: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The named numbers as floats, so that Dagster plots them over time; undefined ones as a sentence."""
+    return {
+        name: "undefined, n=0" if summary[name] is None else float(summary[name])
+        for name in names
+        if name in summary
+    }
+
+
+def _cell(value: Any) -> str | int | float | bool:
+    if value is None:
+        return "undefined"
+    return value if isinstance(value, str | int | float | bool) else str(value)

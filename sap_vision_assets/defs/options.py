@@ -1,0 +1,73 @@
+"""Launchpad options of a training: a recipe by its name, and each field of TrainingConfig to override."""
+
+import dataclasses
+import types
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+
+import dagster as dg
+from pydantic import Field, create_model
+
+from sap_vision_assets.errors import InputError
+from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
+from sap_vision_assets.training.recipes import RECIPES
+
+
+def _launchpad_type(hint: Any) -> Any:
+    """The type of a config field for `hint`: Literals become str, the architecture a nested config."""
+    if hint is ArchitectureConfig:
+        return ArchitectureOptions
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [_launchpad_type(kind) for kind in get_args(hint) if kind is not type(None)]
+        return kinds[0]
+    return hint if hint in (int, float, str, bool) else str
+
+
+def _optional_fields(config: type, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    hints = get_type_hints(config)
+    return {
+        field.name: (
+            _launchpad_type(hints[field.name]) | None,
+            Field(None, description="null: as in the recipe."),
+        )
+        for field in dataclasses.fields(config)
+        if field.name not in without
+    }
+
+
+if TYPE_CHECKING:
+    # Made below from the fields of TrainingConfig, which type checkers cannot follow.
+    class ArchitectureOptions(dg.Config): ...
+
+    class TrainingOptions(dg.Config):
+        recipe: str | None
+else:
+    ArchitectureOptions = create_model(
+        "ArchitectureOptions", __base__=dg.Config, **_optional_fields(ArchitectureConfig)
+    )
+    TrainingOptions = create_model(
+        "TrainingOptions",
+        __base__=dg.Config,
+        recipe=(
+            str | None,
+            Field(
+                None, description=f"One of {', '.join(RECIPES)}. null: demo, and demo_finetune for a domain."
+            ),
+        ),
+        **_optional_fields(TrainingConfig),
+    )
+
+
+def training_config(options: TrainingOptions, default_recipe: str) -> tuple[str, TrainingConfig]:
+    """The recipe's name, and its config with the options that are set. Raises InputError for an unknown recipe."""
+    name = options.recipe or default_recipe
+    if name not in RECIPES:
+        raise InputError(f"recipe {name!r} is unknown; use one of {', '.join(RECIPES)}")
+    changes = {
+        key: value for key, value in options.model_dump().items() if value is not None and key != "recipe"
+    }
+    config = RECIPES[name]()
+    if "architecture" in changes:
+        sizes = {key: value for key, value in changes["architecture"].items() if value is not None}
+        base = config.architecture or ArchitectureConfig()
+        changes["architecture"] = dataclasses.replace(base, **sizes)
+    return name, dataclasses.replace(config, **changes)

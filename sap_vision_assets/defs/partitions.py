@@ -1,0 +1,71 @@
+"""Partitions: a domain, and a domain's split. One object each, since Dagster compares them by identity in places."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from warnings import catch_warnings, simplefilter
+
+import dagster as dg
+
+from sap_vision_assets.errors import InputError
+
+GENERAL = "general"
+"""The domain of the general model; it is always there."""
+TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+domain_partitions = dg.DynamicPartitionsDefinition(name="domain")
+
+
+@contextmanager
+def preview_apis() -> Iterator[None]:
+    """Around definitions that use Dagster's multi-partitions, partitioned checks or observable assets.
+
+    They are marked beta or preview in 1.13, which is pinned; the warning would come once per definition and load.
+    """
+    with catch_warnings():
+        simplefilter("ignore", dg.BetaWarning)
+        simplefilter("ignore", dg.PreviewWarning)
+        yield
+
+
+with preview_apis():
+    domain_split_partitions = dg.MultiPartitionsDefinition(
+        {"domain": domain_partitions, "split": dg.StaticPartitionsDefinition(list(SPLITS))}
+    )
+    domain_of_split = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="domain")
+
+
+def split_key(domain: str, split: str) -> str:
+    """Dagster's key of the pair: dimensions in alphabetical order, joined by "|"."""
+    return f"{domain}|{split}"
+
+
+def parse_split_key(key: str) -> tuple[str, str]:
+    domain, split = key.split("|")
+    return domain, split
+
+
+def is_domain_name(name: str) -> bool:
+    """Whether `name` can be a domain. Dagster's keys break on "|" and ",", artefact folders on "/" and upper case."""
+    return _SLUG.fullmatch(name) is not None
+
+
+def require_domain_name(name: str) -> str:
+    """`name`, or InputError when it cannot be a domain."""
+    if not is_domain_name(name):
+        raise InputError(
+            f"domain {name!r}: must be lower-case letters, digits, '-' and '_', starting with a letter or digit, "
+            "at most 63 long; rename the folder"
+        )
+    return name
+
+
+def refuse_general(partition: str) -> None:
+    """Raises InputError for a domain/* asset's "general" partition: that model has assets of its own."""
+    if partition == GENERAL:
+        raise InputError(
+            f"partition {GENERAL!r} of a domain/* asset: the general model is not a domain; materialise the "
+            f"{GENERAL}/* assets instead"
+        )

@@ -1,0 +1,125 @@
+"""The one resource of all assets: settings, and the two things that follow from them."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field, ValidationError
+
+from sap_vision_assets.artifacts import ArtifactStore
+from sap_vision_assets.defs import home
+from sap_vision_assets.errors import InputError
+from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
+
+if TYPE_CHECKING:
+    from sap_vision_assets.documents import FolderState
+    from sap_vision_assets.evaluation.gates import Floors
+
+SETTINGS_FILE = "settings.json"
+
+
+class FloorSettings(dg.Config):
+    """What a model must reach to be promoted. null switches one gate off, and the gate says so."""
+
+    doc_type_accuracy: float | None = Field(0.95, description="Share of test documents, 0 to 1.")
+    field_f1: float | None = Field(0.92, description="Strict micro entity F1 on the test documents, 0 to 1.")
+    max_regression: float = Field(
+        0.005,
+        description="How much lower than the promoted model's a metric may be, as an absolute difference.",
+    )
+    checkpoint_bytes_max: int | None = Field(440_000_000, description="Bytes of the checkpoint's weights.")
+    latency_ms_max: float | None = Field(
+        50.0, description="Milliseconds per page; binding on a GPU, a warning on a CPU."
+    )
+
+    def gates(self) -> "Floors":
+        from sap_vision_assets.evaluation.gates import Floors  # noqa: PLC0415
+
+        return Floors(**self.model_dump())
+
+
+class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic over a value that only legacy resources have
+    """Settings of this installation. $SAP_VISION_HOME/settings.json changes the defaults for the command line, the
+    UI and the daemon alike; one run's launchpad can override any of them."""
+
+    data_root: str | None = Field(
+        None,
+        description="Folder with <domain>/<split>/. null: $SAP_VISION_DATA, else $SAP_VISION_HOME/data.",
+    )
+    artifact_root: str | None = Field(
+        None, description="Folder or fsspec URL of all artefacts. null: $SAP_VISION_HOME/artifacts."
+    )
+    vocabulary_extension: str | None = Field(
+        None, description="File that adds fields, types or subtypes. null: $SAP_VISION_VOCABULARY, else none."
+    )
+    keep: int = Field(
+        3, ge=1, description="Versions of each asset partition that stay, besides those in use."
+    )
+    max_reject_rate: float = Field(
+        0.05, ge=0, le=1, description="Share of rejected documents above which a dataset stops what follows."
+    )
+    min_new_documents: int = Field(
+        50,
+        ge=1,
+        description="New or relabelled train and val documents that start a domain's next fine-tuning.",
+    )
+    floors: FloorSettings = Field(default_factory=FloorSettings, description="Gates of every model.")
+    domain_floors: dict[str, FloorSettings] = Field(
+        {}, description="Gates of one domain's model, by its name, instead of `floors`."
+    )
+    progress_interval_s: float = Field(
+        5, gt=0, description="Least seconds between two progress records of a training in the event log."
+    )
+    workers: int = Field(0, ge=0, description="Processes that prepare data; 0: one a core.")
+
+    def data_path(self) -> Path:
+        return Path(self.data_root).expanduser().absolute() if self.data_root else home.data_root()
+
+    def split_folder(self, domain: str, split: str) -> Path:
+        return self.data_path() / domain / split
+
+    def vocabulary_path(self) -> Path | None:
+        if self.vocabulary_extension:
+            return Path(self.vocabulary_extension).expanduser().absolute()
+        return home.vocabulary_extension()
+
+    def vocabulary(self) -> Vocabulary:
+        return load_vocabulary(self.vocabulary_path())
+
+    def store(self) -> ArtifactStore:
+        root = self.artifact_root or str(home.home() / "artifacts")
+        return ArtifactStore(root, work_dir=home.home() / "work", keep=self.keep)
+
+    def observe(self, domain: str, split: str) -> "FolderState":
+        """What the split's folder holds now; files that have not changed since the last time are not read again."""
+        from sap_vision_assets.documents import observe_folder  # noqa: PLC0415
+
+        folder = self.split_folder(domain, split)
+        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        return observe_folder(folder, cache=home.home() / "cache" / f"observed_{name}.json")
+
+    def floors_of(self, domain: str) -> "Floors":
+        return self.domain_floors.get(domain, self.floors).gates()
+
+
+def load_settings() -> Settings:
+    """Settings of $SAP_VISION_HOME/settings.json, defaults where it says nothing or does not exist.
+
+    Raises InputError for a file that is not a JSON object of these fields.
+    """
+    file = home.home() / SETTINGS_FILE
+    try:
+        record: Any = json.loads(file.read_bytes()) if file.exists() else {}
+        if not isinstance(record, dict):
+            raise InputError(f"{file}: holds a {type(record).__name__}, expected an object of settings")
+        unknown = sorted(record.keys() - Settings.model_fields.keys())
+        if unknown:
+            raise InputError(
+                f"{file}: {unknown[0]!r} is no setting; known are {sorted(Settings.model_fields)}"
+            )
+        return Settings(**record)
+    except (OSError, ValidationError, json.JSONDecodeError) as error:
+        raise InputError(f"{file}: {error}; correct the file, or remove it for the defaults") from error

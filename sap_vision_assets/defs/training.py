@@ -1,0 +1,163 @@
+"""Bodies of the training set and the checkpoint."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sap_vision_assets.artifacts import Artifact, ArtifactStore, JsonObject
+from sap_vision_assets.defs.dataset import RAW_ANNOTATIONS, TOKENIZED_SHARDS, VALIDATED_DATASET, without
+from sap_vision_assets.defs.metadata import count_table
+from sap_vision_assets.defs.options import TrainingOptions, training_config
+from sap_vision_assets.defs.partitions import TRAIN, VAL, split_key
+from sap_vision_assets.defs.publishing import (
+    artifact_name,
+    follow,
+    inputs_of,
+    materialized,
+    partition_of,
+    produce,
+)
+from sap_vision_assets.defs.resources import Settings
+from sap_vision_assets.defs.scopes import (
+    CHECKPOINT,
+    GENERAL_SCOPE,
+    PROMOTED_MODEL,
+    TRAINING_SET,
+    Scope,
+)
+from sap_vision_assets.defs.torchrun import run_training
+from sap_vision_assets.errors import ArtifactError, InputError
+
+if TYPE_CHECKING:
+    from sap_vision_assets.training.config import TrainingConfig
+
+BEST = "best"
+"""The checkpoint that scored best on val: what is evaluated, exported and promoted."""
+TRAINING_SET_STATIONS = ("shards", "vocabulary")
+TRAINING_STATIONS = ("training", "encoder", "vocabulary")
+
+
+def collect_training_set(
+    context: dg.AssetExecutionContext, settings: Settings, scope: Scope
+) -> dg.MaterializeResult[Any]:
+    from sap_vision_assets.shards.training_set import describe_training_set  # noqa: PLC0415
+
+    store, vocabulary = settings.store(), settings.vocabulary()
+    domain = scope.domain(partition_of(context))
+    shards = {split: current_shards(store, domain, split) for split in (TRAIN, VAL)}
+    datasets = {
+        split: follow(store, item, VALIDATED_DATASET, split_key(domain, split))
+        for split, item in shards.items()
+    }
+    tokenizers = {split: item.spec.config for split, item in shards.items()}
+    if tokenizers[TRAIN] != tokenizers[VAL]:
+        raise InputError(
+            f"{TOKENIZED_SHARDS} of {domain}: train was made with {tokenizers[TRAIN]}, val with {tokenizers[VAL]}; "
+            "materialise both with the same options"
+        )
+    artifact = produce(
+        context,
+        store,
+        stations=TRAINING_SET_STATIONS,
+        inputs=inputs_of(*shards.values(), *datasets.values()),
+        config={"vocabulary_digest": vocabulary.digest},
+        make=lambda out: (
+            describe_training_set(
+                {split: item.path for split, item in datasets.items()}, out, vocabulary=vocabulary
+            )
+            | {"raw_annotations": {split: raw_digest(item) for split, item in datasets.items()}}
+        ),
+    )
+    summary = artifact.summary
+    return materialized(
+        artifact,
+        {
+            **{f"num_{split}_documents": count for split, count in summary["num_documents"].items()},
+            "num_leaked_pages": len(summary["leaked_pages"]),
+            **{
+                f"{split}_doc_types": count_table("doc_type", counts)
+                for split, counts in summary["doc_type_counts"].items()
+            },
+        },
+    )
+
+
+def train_checkpoint(
+    context: dg.AssetExecutionContext, options: TrainingOptions, settings: Settings, scope: Scope
+) -> dg.MaterializeResult[Any]:
+    from sap_vision_assets.training.config import TrainingJob  # noqa: PLC0415
+
+    partition = partition_of(context)
+    domain = scope.domain(partition)
+    store = settings.store()
+    recipe, config = training_config(options, scope.recipe)
+    training_set = store.require(scope.key(TRAINING_SET), partition)
+    shards = {
+        split: follow(store, training_set, TOKENIZED_SHARDS, split_key(domain, split))
+        for split in (TRAIN, VAL)
+    }
+    initial = None if scope is GENERAL_SCOPE else _promoted_general_checkpoint(store, config)
+
+    def make(out: Path) -> JsonObject:
+        job = TrainingJob(
+            train_shards=shards[TRAIN].path,
+            val_shards=shards[VAL].path,
+            out=out,
+            config=config,
+            vocabulary_extension=settings.vocabulary_path(),
+            initial_checkpoint=None if initial is None else initial.path / BEST,
+        )
+        return run_training(context, job, progress_interval_s=settings.progress_interval_s)
+
+    artifact = produce(
+        context,
+        store,
+        stations=TRAINING_STATIONS,
+        # What the training set was made from is named here too, so that it stays as long as this checkpoint does.
+        inputs={
+            **training_set.spec.inputs,
+            **inputs_of(training_set),
+            **({} if initial is None else inputs_of(initial)),
+        },
+        config={"recipe": recipe, "training": without(config.to_json(), "tracker", "wandb_project")},
+        make=make,
+        resumable=True,
+    )
+    numbers = {
+        name: value for name, value in artifact.summary.items() if isinstance(value, int | float | str)
+    }
+    return materialized(artifact, {"recipe": recipe, **numbers})
+
+
+def current_shards(store: ArtifactStore, domain: str, split: str) -> Artifact:
+    """The split's shards; raises InputError when its dataset has moved on since they were made."""
+    key = split_key(domain, split)
+    shards = store.require(TOKENIZED_SHARDS, key)
+    dataset = store.require(VALIDATED_DATASET, key)
+    if shards.spec.inputs.get(artifact_name(VALIDATED_DATASET, key)) != dataset.digest:
+        raise InputError(
+            f"{TOKENIZED_SHARDS} {key}: made from an older dataset than today's ({dataset.digest[:12]}); "
+            f"materialise {TOKENIZED_SHARDS} {key} first"
+        )
+    return shards
+
+
+def raw_digest(dataset: Artifact) -> str:
+    """Digest of the folder that a validated dataset was made from."""
+    return dataset.spec.inputs[artifact_name(RAW_ANNOTATIONS, dataset.spec.partition)]
+
+
+def _promoted_general_checkpoint(store: ArtifactStore, config: "TrainingConfig") -> Artifact:
+    if config.architecture is not None:
+        raise InputError(
+            "a domain's model starts from the promoted general one and has its architecture; "
+            "use a recipe that ends in _finetune"
+        )
+    promoted = store.current(GENERAL_SCOPE.key(PROMOTED_MODEL))
+    if promoted is None:
+        raise ArtifactError(
+            f"{GENERAL_SCOPE.key(PROMOTED_MODEL)}: no general model is promoted yet, and a domain's starts from it; "
+            "train the general model first (sap-vision run)"
+        )
+    return follow(store, promoted, GENERAL_SCOPE.key(CHECKPOINT), "")
