@@ -147,7 +147,7 @@ def _read_document(tree: Path, vocabulary: Vocabulary, config: DatasetConfig, en
 
 
 def upright_boxes(annotation: Annotation, page: Page) -> tuple[Box, ...]:
-    """The annotation's boxes in the frame of the upright page. Raises DocumentError where that cannot be told."""
+    """The annotation's boxes in the upright page's frame. Raises DocumentError where nothing tells it."""
     if not _is_frame_turned((annotation.width, annotation.height), page):
         return annotation.boxes
     return tuple(turn_box(box, page.orientation) for box in annotation.boxes)
