@@ -1,4 +1,4 @@
-"""export_onnx: from a checkpoint to the folder that production gets, with the proof that both answer alike."""
+"""export_onnx: from a checkpoint to the folder that production gets, and the proof that both answer alike."""
 
 import json
 import shutil
@@ -19,6 +19,7 @@ from sap_vision_assets.shards import Shards, Tokenizer, load_tokenizer, open_sha
 from sap_vision_assets.vocabulary import Vocabulary
 
 JsonObject = dict[str, Any]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
@@ -72,8 +73,8 @@ def export_onnx(
     """Writes the complete deliverable of `checkpoint` into `out` (see release.py) and returns export.json.
 
     The float32 graph must give the checkpoint's logits and answers on every page of `test_shards`, else
-    ParityError. int8 is judged on `val_shards` by RULE; without them it is not offered. Everything is compared
-    on the CPU in float32. Raises InputError for shards without documents or with windows that are too long,
+    ParityError. int8 is judged on `val_shards` by RULE; without them it is not offered. Everything is
+    compared on the CPU in float32. Raises InputError for shards without documents or of other sizes,
     CheckpointError and VocabularyMismatchError for a checkpoint or shards of another vocabulary or tokenizer.
     """
     config = config or ExportConfig()
@@ -83,7 +84,8 @@ def export_onnx(
     shutil.copyfile(checkpoint / "config.json", out / "config.json")
     tokenizer.save(out)
     write_labels(out, vocabulary)
-    write_graph(model, out / MODEL_FILE, opset=config.opset, metadata=_metadata(model, vocabulary))
+    metadata = _metadata(model, vocabulary, test)
+    write_graph(model, out / MODEL_FILE, opset=config.opset, metadata=metadata)
     product = OnnxRunner(out / MODEL_FILE, providers="cpu", threads=config.threads)
     parity, answers = check_parity(
         TorchRunner(checkpoint, device="cpu"),
@@ -133,13 +135,13 @@ def export_onnx(
 def _open_checkpoint(checkpoint: Path, vocabulary: Vocabulary) -> tuple[MultiTaskLayoutLMv3, Tokenizer]:
     if not (checkpoint / "config.json").is_file():
         raise CheckpointError(f"{checkpoint}: has no config.json; pass a checkpoint such as .../best")
-    model = load_encoder(str(checkpoint))
+    model = load_encoder(checkpoint)
     vocabulary.require_digest(model.config.vocabulary_digest, str(checkpoint))
     tokenizer = load_tokenizer(checkpoint)
     if tokenizer.digest != model.config.tokenizer_digest:
         raise CheckpointError(
-            f"{checkpoint}: its tokenizer is {tokenizer.digest}, its weights know {model.config.tokenizer_digest}; "
-            "restore the tokenizer files that it was trained with"
+            f"{checkpoint}: its tokenizer is {tokenizer.digest}, its weights know "
+            f"{model.config.tokenizer_digest}; restore the tokenizer files that it was trained with"
         )
     return model, tokenizer
 
@@ -149,22 +151,25 @@ def _open_shards(path: Path, vocabulary: Vocabulary, model: MultiTaskLayoutLMv3)
     if not shards.num_documents:
         raise InputError(f"{path}: has no documents to compare answers on; add labelled documents")
     require_tokenizer(str(model.config.tokenizer_digest), shards, path)
-    longest = int(shards.window_lengths.max())
-    if longest > model.config.max_tokens:
+    window_tokens, page_size_px = int(shards.info["max_tokens"]), int(shards.info["page_size"])
+    if window_tokens > model.config.max_tokens or page_size_px != model.config.input_size:
         raise InputError(
-            f"{path}: a window has {longest} tokens, the model holds {model.config.max_tokens}; build the shards "
-            f"with max_tokens={model.config.max_tokens}"
+            f"{path}: windows of {window_tokens} tokens and pages of {page_size_px} pixels, the model holds "
+            f"{model.config.max_tokens} and {model.config.input_size}; build the shards with its sizes"
         )
     return shards
 
 
-def _metadata(model: MultiTaskLayoutLMv3, vocabulary: Vocabulary) -> dict[str, str]:
+def _metadata(model: MultiTaskLayoutLMv3, vocabulary: Vocabulary, shards: Shards) -> dict[str, str]:
     """metadata_props: what the file alone must say of itself. Values are strings, lists are JSON."""
     return {
         "vocabulary_digest": vocabulary.digest,
         "tokenizer_digest": str(model.config.tokenizer_digest),
-        "max_tokens": str(model.config.max_tokens),
         "page_size_px": str(model.config.input_size),
+        # Production cuts pages as the pages were cut that the figures come from.
+        "window_tokens": str(shards.info["max_tokens"]),
+        "stride": str(shards.info["stride"]),
+        "max_tokens_per_word": str(shards.info["max_tokens_per_word"]),
         "doc_types": json.dumps(vocabulary.doc_type_names),
         "po_subtypes": json.dumps(vocabulary.po_subtype_names),
         "token_labels": json.dumps(vocabulary.labels),

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sap_vision_assets.errors import InputError, VocabularyMismatchError
 from sap_vision_assets.export.hardware import describe_hardware
 from sap_vision_assets.export.release import LATENCY_FILE, MODEL_FILE, VARIANT_FILES, read_labels
-from sap_vision_assets.export.session import OnnxRunner, Providers
+from sap_vision_assets.export.session import ModelInputs, OnnxRunner, Providers, window_inputs
 from sap_vision_assets.shards import Shards, open_shards
 
-ModelInputs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 AnyRunner = Callable[..., Any]
 
 MEASURED = (
@@ -67,7 +65,7 @@ def benchmark_latency(
 ) -> dict[str, Any]:
     """Times the exported model of `onnx_dir` on pages of `test_shards`; writes latency.json and returns it.
 
-    "latency_ms" are the float32 model's figures; "variants" has those of all, "not_measured" why one is absent.
+    "latency_ms" are the float32 model's figures, "variants" those of all, "not_measured" says why one is absent.
     Figures of a CPU and of a GPU are never comparable: "device" says which they are. Raises InputError for
     shards without documents, VocabularyMismatchError for shards of another vocabulary or tokenizer.
     """
@@ -147,19 +145,13 @@ def latency_stats(times_ms: Sequence[float]) -> LatencyStats:
 
 
 def page_inputs(shards: Shards, document: int) -> list[ModelInputs]:
-    """The model's inputs for each window of one document, batch 1, without padding."""
+    """The model's inputs for each window of one document."""
     page_HW3 = np.asarray(shards.pages[document])
-    pixel_values = np.ascontiguousarray(page_HW3.transpose(2, 0, 1)[None], np.float32) / np.float32(127.5) - 1
-    inputs: list[ModelInputs] = []
-    for index in shards.document_windows(document):
-        window = shards.window(index)
-        ids_1T = np.asarray(window.input_ids, np.int64)[None]
-        inputs.append((ids_1T, np.asarray(window.boxes, np.int64)[None], np.ones_like(ids_1T), pixel_values))
-    return inputs
+    return [window_inputs(shards.window(index), page_HW3) for index in shards.document_windows(document)]
 
 
 def require_tokenizer(digest: str, shards: Shards, where: Path) -> None:
-    """Raises VocabularyMismatchError unless `shards` hold ids of the model's tokenizer, the one of `digest`."""
+    """Raises VocabularyMismatchError unless `shards` hold ids of the tokenizer of `digest`, the model's."""
     found = shards.info.get("tokenizer_digest")
     if found != digest:
         raise VocabularyMismatchError(

@@ -16,7 +16,6 @@ from sap_vision_assets.evaluation.stitching import DocumentPrediction, Logits
 from sap_vision_assets.export.session import OUTPUT_NAMES
 from sap_vision_assets.shards import Shards
 
-
 PRODUCTION_BATCH = 1
 """Production asks for one page at a time. It matters to int8, whose activation scales are a batch's."""
 
@@ -60,7 +59,7 @@ def check_parity(
     tolerance: float,
     tie_margin: float,
 ) -> tuple[Parity, list[DocumentPrediction]]:
-    """Compares `exported` with `checkpoint` on every page of `shards`; also returns the exported model's answers.
+    """Compares `exported` with `checkpoint` on every page of `shards`; returns the exported one's answers too.
 
     Numbers: the logits of padded batches of `batch_size`, and of smaller batches cut from them. Answers: the
     checkpoint's in batches of `batch_size` against the exported model's page by page, as production asks it.
@@ -106,7 +105,9 @@ def count_flips(
         for head, (probabilities_C, answer) in heads.items():
             if int(probabilities_C.argmax()) != answer:
                 counts[head] += 1
-                counts["num_ties"] += _log(probabilities_C.max()) - _log(probabilities_C[answer]) <= tie_margin
+                counts["num_ties"] += (
+                    _log(probabilities_C.max()) - _log(probabilities_C[answer]) <= tie_margin
+                )
         differs_W = one.word_labels != other.word_labels
         num_different = int(differs_W.sum())
         gap = _log(one.word_confidences[differs_W]).sum() - _log(other.word_confidences[differs_W]).sum()

@@ -1,9 +1,9 @@
 """The folder that production gets: which files it has, and how its classes are read back. No torch here.
 
-    model.onnx (+ model.onnx.data)            float32, the product
-    model.int8.onnx (+ model.int8.onnx.data)  dynamically quantised
-    config.json  tokenizer files  labels.json what the model's numbers mean
-    export.json                               parity, task metrics and sizes
+model.onnx (+ model.onnx.data)            float32, the product
+model.int8.onnx (+ model.int8.onnx.data)  dynamically quantised
+config.json  tokenizer files  labels.json what the model's numbers mean
+export.json                               parity, task metrics and sizes
 """
 
 import json

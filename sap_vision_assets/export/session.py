@@ -1,4 +1,4 @@
-"""Opens exported models, and only such as keep to their own folder. No torch here: production imports this."""
+"""Opens exported models, and only such as keep to their own folder. No torch: production imports this."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,22 +8,34 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]  # has no stubs
 
 from sap_vision_assets.errors import ArtifactError, InputError
 from sap_vision_assets.evaluation.stitching import Logits
+from sap_vision_assets.shards import Window
 
 Providers = Literal["auto", "cpu", "cuda"]
 Device = Literal["cpu", "cuda"]
 
+ModelInputs = tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]
+]
+
 INPUT_NAMES = ("input_ids", "bbox", "attention_mask", "pixel_values")
 OUTPUT_NAMES = ("doc_type_logits", "po_subtype_logits", "token_logits")
-METADATA_KEYS = ("vocabulary_digest", "tokenizer_digest", "max_tokens", "page_size_px")
+METADATA_KEYS = (
+    "vocabulary_digest",
+    "tokenizer_digest",
+    "page_size_px",
+    "window_tokens",
+    "stride",
+    "max_tokens_per_word",
+)
+"""What a model file must say of itself: which words and ids it knows, and how pages are cut into windows."""
 MAX_COORDINATE = 1000
 
 _EXTERNAL = onnx.TensorProto.EXTERNAL
 _GPU_DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")
-
 
 
 def external_files(path: Path) -> list[Path]:
@@ -48,8 +60,8 @@ def external_files(path: Path) -> list[Path]:
 def open_session(path: Path, *, providers: Providers = "auto", threads: int = 0) -> ort.InferenceSession:
     """The one way in which this package loads an exported model.
 
-    `threads` of an operator; 0 leaves the number to onnxruntime (the physical cores). "auto" takes a GPU where
-    one works and the CPU else; "cuda" never falls back. Raises ArtifactError for a damaged or unsafe model
+    `threads` of an operator; 0 leaves the number to onnxruntime (the physical cores). "auto" takes a GPU
+    where one works and the CPU else; "cuda" never falls back. Raises ArtifactError for a damaged or unsafe model
     (see `external_files`), InputError for settings that this machine cannot serve.
     """
     if threads < 0:
@@ -67,7 +79,7 @@ def open_session(path: Path, *, providers: Providers = "auto", threads: int = 0)
         raise ArtifactError(f"{path}: onnxruntime refuses it ({error}); export it again") from error
     if providers == "cuda" and device_of(session) != "cuda":
         raise InputError(
-            "providers='cuda': onnxruntime fell back to the CPU; install the CUDA and cuDNN release that this "
+            "providers='cuda': onnxruntime fell back to the CPU; install the CUDA and cuDNN release that "
             f"onnxruntime {ort.__version__} was built for, or choose 'cpu'"
         )
     return session
@@ -91,8 +103,8 @@ class OnnxRunner:
         missing = [key for key in METADATA_KEYS if key not in self.metadata]
         if names != INPUT_NAMES or outputs != OUTPUT_NAMES or missing:
             raise ArtifactError(
-                f"{path}: takes {names}, gives {outputs}, and its metadata lacks {missing}; expected {INPUT_NAMES}, "
-                f"{OUTPUT_NAMES} and nothing lacking: it is no model of export_onnx"
+                f"{path}: takes {names}, gives {outputs}, and its metadata lacks {missing}; expected "
+                f"{INPUT_NAMES}, {OUTPUT_NAMES} and nothing lacking: it is no model of export_onnx"
             )
 
     def __call__(
@@ -122,6 +134,16 @@ class OnnxRunner:
             OUTPUT_NAMES, dict(zip(INPUT_NAMES, values, strict=True))
         )
         return Logits(doc_type_BC, po_subtype_BC, token_BTC)
+
+
+def window_inputs(window: Window, page_HW3: npt.NDArray[np.uint8]) -> ModelInputs:
+    """What the model takes for one window of a page: batch 1, no padding."""
+    input_ids_1T = window.input_ids[None].astype(np.int64)
+    pixel_values_13HW = np.ascontiguousarray(page_HW3.transpose(2, 0, 1)[None], np.float32) / np.float32(
+        127.5
+    )
+    pixel_values_13HW -= 1
+    return input_ids_1T, window.boxes[None].astype(np.int64), np.ones_like(input_ids_1T), pixel_values_13HW
 
 
 def _provider_names(providers: Providers) -> list[str | tuple[str, dict[str, str]]]:
@@ -161,7 +183,7 @@ def _checked_location(path: Path, folder: Path, tensor: onnx.TensorProto) -> Pat
 
     if not location or "\0" in location or Path(location).is_absolute() or "\\" in location:
         raise refuse("is no relative path")
-    target = (folder / location).resolve()
+    target: Path = (folder / location).resolve()
     if not target.is_relative_to(folder) or ".." in Path(location).parts:
         raise refuse("is outside the model's folder")
     if not target.is_file():

@@ -19,7 +19,7 @@ JsonObject = dict[str, Any]
 
 RULE = (
     "fp32 is the product; int8 is offered beside it when, on the validation documents, neither field F1 nor "
-    "document type accuracy falls by more than max_int8_drop. The test documents are reported and decide nothing."
+    "document type accuracy falls by more than max_int8_drop. Test documents are reported and decide nothing."
 )
 JUDGED_METRICS = ("field_f1", "doc_type_accuracy")
 
@@ -52,7 +52,7 @@ class Judge:
         tie_margin: float,
         timed_pages: int,
     ) -> JsonObject:
-        """Its part of export.json: "int8" with metrics beside the product's, "int8_offered" and "int8_reason"."""
+        """Its part of export.json: "int8" with its figures, "int8_offered" and "int8_reason"."""
         answers = predict_documents(int8, self.test, PRODUCTION_BATCH)
         offered, reason, val = self._decide(int8, max_drop)
         files, product_files = describe_files(int8.path), describe_files(self.product.path)
