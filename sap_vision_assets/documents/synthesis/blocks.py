@@ -1,235 +1,273 @@
-"""Blocks: measured pieces of a page that are stacked, set side by side, and painted at last.
+"""The parts that business documents share: header, party blocks, item table, totals, closing, footer.
 
-A block knows its size before anything is drawn, so a page that does not fit can be set smaller. Marks stand in reading
-order; all lengths are in pixels, origin at the block's top left.
+Label rules (the same situation always gets the same label):
+- A party block is labelled by whom it names: the issuer sender*, the counterparty receiver*, a third company
+  nothing. One exception: a block captioned as the goods' destination is shipTo*, whoever lives there.
+- receiverId is the number under which the sender keeps the receiver (a customer number on an invoice, a vendor
+  number on a purchase order), senderId the number under which the receiver keeps the sender.
+- Purchase orders, RFQs, goods receipts and payment papers are issued by the buyer: sender* is the buyer.
+- Weights and volumes include their unit, a number of packages does not; a price unit's own unit of measure is O.
+- Departments, fax, web, register, GLN, captions and column headings are O.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from PIL import Image, ImageDraw
-
-from sap_vision_assets.documents.synthesis.content import Line, Text
-from sap_vision_assets.documents.synthesis.fonts import Font, font
-from sap_vision_assets.documents.synthesis.styles import Color
-from sap_vision_assets.vocabulary import OUTSIDE
-
-BASELINE = 0.36
-"""Baseline below a line's middle, as a share of the font size: digits stand centred."""
+from sap_vision_assets.documents.synthesis.case import Case
+from sap_vision_assets.documents.synthesis.companies import Address, Company
+from sap_vision_assets.documents.synthesis.content import Column, KeyValue, Line, Paragraph, Party, Table, Text
+from sap_vision_assets.documents.synthesis.goods import Item
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One word as it will be printed."""
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where goods go: a name and an address."""
 
-    text: str
-    label: str
-    font: Font
-    color: Color
+    name: str
+    address: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A word at its baseline's left end."""
-
-    run: Run
+def labelled(text: str, field: str | None = None, *, continues: bool = False) -> Line:
+    return (Text(text=text, field=field, continues=continues),)
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A filled or outlined rectangle, or a rule when one side is thin."""
-
-    width: float
-    height: float
-    fill: Color | None
-    outline: Color | None = None
-    thickness: float = 1.0
-    dash: float = 0.0
-    """Length of dashes and of the blanks between them; 0 is a solid rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """Anything else: paints itself on the page at (x, y)."""
-
-    paint: Callable[[Image.Image, float, float], None]
+def party_lines(
+    case: Case, company: Company | Site, prefix: str | None, *, contact: str = "", department: bool = False
+) -> tuple[Line, ...]:
+    """Name, department, contact and address, one line each; `prefix` is "sender", "receiver", "shipTo" or None."""
+    name_field, address_field = (f"{prefix}Name", f"{prefix}Address") if prefix else (None, None)
+    lines: list[Line] = [labelled(company.name, name_field)]
+    if department:
+        lines.append(labelled(case.text("department")))
+    if contact:
+        attention = Text(text=case.pick(case.words["attention"]))
+        lines.append((attention, Text(text=contact, field="receiverContact" if prefix == "receiver" else None)))
+    for index, line in enumerate(company.address.lines()):
+        lines.append(labelled(line, address_field, continues=index > 0 and address_field is not None))
+    return tuple(lines)
 
 
-Mark = Placed | Bar | Drawing
+def letterhead(case: Case) -> Party:
+    """The issuer's block; telephone, e-mail and tax number stand in it or in the footer."""
+    lines = list(party_lines(case, case.sender, "sender"))
+    if case.chance(0.25):
+        address = case.sender.address
+        joined = case.pick((", ", " · ", " | ")).join(address.lines())
+        lines = [labelled(case.sender.name, "senderName"), labelled(joined, "senderAddress")]
+    captions = case.words["captions"]
+    if case.chance(0.5):
+        lines.append((Text(text=case.pick(captions["senderPhone"]) + case.colon), *case.line("senderPhone")))
+        if case.chance(0.35):
+            lines.append((Text(text=case.pick(case.words["decoys"]["fax"]) + case.colon), *case.line("fax")))
+    if case.chance(0.4):
+        lines.append(case.line("senderEmail"))
+    if case.chance(0.2):
+        lines.append(case.line("web"))
+    if case.chance(0.2):
+        lines.append((Text(text=case.caption("taxId")), *case.line("taxId")))
+    return Party(role="sender", caption="", lines=tuple(lines))
 
 
-@dataclass(slots=True)
-class Block:
-    width: float
-    height: float
-    marks: list[tuple[float, float, Mark]] = field(default_factory=list)
-
-    def put(self, block: "Block", x: float, y: float) -> None:
-        """Adds another block's marks at (x, y); the size stays as it is."""
-        self.marks.extend((x + left, y + top, mark) for left, top, mark in block.marks)
-
-    def rule(
-        self,
-        x: float,
-        y: float,
-        length: float,
-        color: Color,
-        thickness: float,
-        *,
-        upright: bool = False,
-        dash: float = 0,
-    ) -> None:
-        width, height = (thickness, length) if upright else (length, thickness)
-        self.marks.append((x, y, Bar(width, height, color, dash=dash)))
+def receiver_party(case: Case) -> Party:
+    """The addressee's block."""
+    key = "supplier" if case.buyer_issues else "receiver"
+    contact = case.text("receiverContact") if case.chance(0.25) else ""
+    lines = party_lines(case, case.receiver, "receiver", contact=contact, department=case.chance(0.12))
+    return Party(role="receiver", caption=_with_colon(case, case.pick(case.words["parties"][key])), lines=lines)
 
 
-EMPTY = Block(0, 0)
+def ship_to_party(case: Case, site: Company | Site) -> Party:
+    caption = _with_colon(case, case.pick(case.words["parties"]["ship_to"]))
+    return Party(role="ship_to", caption=caption, lines=party_lines(case, site, "shipTo"))
 
 
-def labelled_words(line: Line) -> list[tuple[str, str]]:
-    """Words of a line with their labels; a Text that continues an entity goes on with I-."""
-    words = []
-    for text in line:
-        for position, word in enumerate(text.text.split()):
-            if text.field is None:
-                words.append((word, OUTSIDE))
-            else:
-                words.append((word, ("I-" if position or text.continues else "B-") + text.field))
-    return words
+def named_party(case: Case, key: str, company: Company | Site, prefix: str | None) -> Party:
+    """A further block such as "Invoice to" or "Agent"; `prefix` None makes it a decoy."""
+    caption = _with_colon(case, case.pick(case.words["parties"][key]))
+    role = {"sender": "sender", "receiver": "receiver"}.get(prefix or "", "other")
+    return Party(role=role, caption=caption, lines=party_lines(case, company, prefix))
 
 
-def runs(line: Line | str, face: Font, color: Color) -> list[Run]:
-    """The line's words in one font and colour."""
-    texts = (Text(text=line),) if isinstance(line, str) else line
-    return [Run(word, label, face, color) for word, label in labelled_words(texts)]
+def _with_colon(case: Case, caption: str) -> str:
+    return caption + case.colon if caption else ""
 
 
-def resized(words: Sequence[Run], share: float) -> list[Run]:
-    return [
-        Run(word.text, word.label, font(word.font.file, word.font.size * share), word.color) for word in words
-    ]
+def pair(case: Case, field: str, variant: str = "") -> KeyValue:
+    """A caption of `field` and its value; some fields are often printed with a neighbour."""
+    if field == "incoterms" and case.chance(0.75):
+        value: Line = (*case.line("incoterms"), *case.line("incotermsLocation"))
+        return KeyValue(caption=case.caption(field), value=value)
+    if field == "validity":
+        dash = Text(text=case.pick(("-", "-", case.words["to"])))
+        value = (*case.line("validFrom"), dash, *case.line("validTo"))
+        return KeyValue(caption=case.caption(field), value=value)
+    if not variant and field in ("receiverId", "senderId"):
+        variant = "supplier" if case.buyer_issues == (field == "receiverId") else "customer"
+    if field == "receiverTaxId" and case.buyer_issues:
+        variant = "supplier"
+    return KeyValue(caption=case.caption(field, variant), value=case.line(field))
 
 
-def line_width(words: Sequence[Run]) -> float:
-    """Width of the words on one line, blanks included."""
-    if not words:
-        return 0.0
-    return sum(word.font.length(word.text) for word in words) + sum(word.font.space for word in words[1:])
+def decoy(case: Case) -> KeyValue:
+    name = case.pick(tuple(case.words["decoys"]))
+    return KeyValue(caption=case.pick(case.words["decoys"][name]) + case.colon, value=case.line(name))
 
 
-def longest_word(words: Iterable[Run]) -> float:
-    return max((word.font.length(word.text) for word in words), default=0.0)
+def header(
+    case: Case, required: Sequence[str], optional: Sequence[str], *, low: int = 6, high: int = 11,
+    extra: Sequence[KeyValue] = (),
+) -> tuple[KeyValue, ...]:  # fmt: skip
+    """Captioned values: all of `required`, some of `optional` in their order, up to two decoys, and `extra`."""
+    room = max(0, case.rng.randint(low, high) - len(required) - len(extra))
+    kept = sorted(case.rng.sample(range(len(optional)), min(room, len(optional))))
+    pairs = [pair(case, field) for field in (*required, *(optional[i] for i in kept))]
+    pairs[len(required) : len(required)] = extra
+    for _ in range(case.pick((0, 0, 1, 1, 2))):
+        pairs.insert(case.rng.randint(1, len(pairs)), decoy(case))
+    return tuple(pairs)
 
 
-def flow(
-    words: Sequence[Run], width: float, *, align: str = "left", leading: float = 1.2, justified: bool = False
-) -> Block:
-    """The words broken into lines of at most `width`; set smaller when a single word is wider than that."""
-    if not words:
-        return Block(width, 0)
-    longest = longest_word(words)
-    while longest > width + 0.01 and words[0].font.size > 4.5:
-        words = resized(words, max(0.6, min(0.97, width / longest)))
-        longest = longest_word(words)
-    lines: list[list[Run]] = [[]]
-    used = 0.0
-    for word in words:
-        length = word.font.length(word.text)
-        if lines[-1] and used + word.font.space + length > width + 0.01:
-            lines.append([])
-            used = 0.0
-        used += length + (word.font.space if lines[-1] else 0.0)
-        lines[-1].append(word)
-    block = Block(width, 0)
-    for number, line in enumerate(lines):
-        size = max(word.font.size for word in line)
-        height = size * leading
-        slack = width - line_width(line)
-        stretch = slack / (len(line) - 1) if justified and 1 < len(line) and number < len(lines) - 1 else 0.0
-        x = {"left": 0.0, "center": slack / 2, "right": slack}[align] if not stretch else 0.0
-        for word in line:
-            block.marks.append((x, block.height + height / 2 + size * BASELINE, Placed(word)))
-            x += word.font.length(word.text) + word.font.space + stretch
-        block.height += height
-    return block
+Cell = Callable[[Case, Item], tuple[Line, ...]]
 
 
-def stack(
-    blocks: Iterable[Block], *, gap: float = 0.0, align: str = "left", width: float | None = None
-) -> Block:
-    """Blocks below each other; blocks without height take no gap."""
-    present = [block for block in blocks if block.height > 0]
-    whole = Block(width if width is not None else max((block.width for block in present), default=0.0), 0)
-    for number, block in enumerate(present):
-        whole.height += gap if number else 0.0
-        slack = whole.width - block.width
-        whole.put(block, {"left": 0.0, "center": slack / 2, "right": slack}[align], whole.height)
-        whole.height += block.height
-    return whole
+def _one(text: str, field: str | None) -> tuple[Line, ...]:
+    return (labelled(text, field),)
 
 
-def beside(blocks: Sequence[tuple[Block, float]], *, width: float, align: str = "top") -> Block:
-    """Blocks side by side, each at its own x; `align` is "top", "middle" or "bottom"."""
-    whole = Block(width, max((block.height for block, _ in blocks), default=0.0))
-    for block, x in blocks:
-        slack = whole.height - block.height
-        whole.put(block, x, {"top": 0.0, "middle": slack / 2, "bottom": slack}[align])
-    return whole
+def _description(case: Case, item: Item) -> tuple[Line, ...]:
+    lines = [labelled(item.description, "lineItem.description")]
+    if item.detail:
+        lines.append(labelled(item.detail, "lineItem.description", continues=True))
+    return tuple(lines)
 
 
-def framed(
-    block: Block,
-    *,
-    padding: float,
-    outline: Color | None = None,
-    fill: Color | None = None,
-    thickness: float = 1.0,
-) -> Block:
-    """The block inside a box that is `padding` wider on each side."""
-    whole = Block(block.width + 2 * padding, block.height + 2 * padding)
-    whole.marks.append((0, 0, Bar(whole.width, whole.height, fill, outline, thickness)))
-    whole.put(block, padding, padding)
-    return whole
+CELLS: dict[str, Cell] = {
+    "itemNumber": lambda _, item: _one(item.number, "lineItem.itemNumber"),
+    "materialNumber": lambda _, item: _one(item.material, "lineItem.materialNumber"),
+    "supplierMaterialNumber": lambda _, item: _one(item.supplier_material, "lineItem.supplierMaterialNumber"),
+    "description": _description,
+    "quantity": lambda case, item: _one(case.style.quantity(item.quantity), "lineItem.quantity"),
+    "quantity_unit": lambda case, item: (
+        (
+            Text(text=case.style.quantity(item.quantity), field="lineItem.quantity"),
+            Text(text=case.units[item.unit], field="lineItem.unitOfMeasure"),
+        ),
+    ),
+    "unitOfMeasure": lambda case, item: _one(case.units[item.unit], "lineItem.unitOfMeasure"),
+    "unitPrice": lambda case, item: _one(case.style.cell(item.price), "lineItem.unitPrice"),
+    "priceUnit": lambda _, item: _one(str(item.price_unit), "lineItem.priceUnit"),
+    "netAmount": lambda case, item: _one(case.style.cell(item.net), "lineItem.netAmount"),
+    "taxRate": lambda case, item: _one(case.text("lineItem.taxRate"), "lineItem.taxRate"),
+    "discount": lambda case, item: _one(case.style.percent(item.discount), "lineItem.discount") if item.discount else (),
+    "deliveryDate": lambda case, item: _one(case.style.day(item.delivery), "lineItem.deliveryDate"),
+    "batchNumber": lambda _, item: _one(item.batch, "lineItem.batchNumber"),
+    "tariff": lambda _, item: _one(item.tariff, None),
+    "origin": lambda case, item: _one(case.text("country"), None),
+    "ordered": lambda case, item: _one(case.style.quantity(item.quantity * 2), None),
+    "bin": lambda case, item: _one(case.text("internal_code"), None),
+    "weight": lambda case, item: _one(case.style.quantity(item.grams, 1), None),
+    "zeroPrice": lambda case, item: _one(case.style.cell(0), "lineItem.unitPrice"),
+    "zeroAmount": lambda case, item: _one(case.style.cell(0), "lineItem.netAmount"),
+}
+"""By column: what a row prints there."""
+
+_WEIGHTS = {"description": 3.4, "itemNumber": 0.5, "unitOfMeasure": 0.6, "priceUnit": 0.5, "taxRate": 0.6}
+_RIGHT = {"quantity", "unitPrice", "netAmount", "discount", "ordered", "weight", "zeroPrice", "zeroAmount", "quantity_unit"}
+_CAPTION_OF = {"quantity_unit": "quantity", "zeroPrice": "unitPrice", "zeroAmount": "netAmount"}
 
 
-@dataclass(frozen=True, slots=True)
-class PrintedWord:
-    text: str
-    label: str
-    box_px: tuple[float, float, float, float]
-    """Left, top, right, bottom of the ink."""
+def column(case: Case, key: str, caption: str = "") -> Column:
+    """The column `key`, its heading from the language's wordings."""
+    if not caption:
+        own = case.words["columns"].get(key)
+        caption = case.pick(own or case.words["captions"][f"lineItem.{_CAPTION_OF.get(key, key)}"])
+    if key in ("netAmount", "unitPrice") and not case.style.cell_symbol and case.chance(0.15):
+        caption += f" {case.style.currency}"
+    align = "right" if key in _RIGHT else "left"
+    return Column(caption=caption, align=align, weight=_WEIGHTS.get(key, 1.0))
 
 
-def paint(block: Block, image: Image.Image, x: float, y: float) -> list[PrintedWord]:
-    """Draws the block with its top left corner at (x, y); returns its words in reading order."""
-    draw = ImageDraw.Draw(image)
-    words: list[PrintedWord] = []
-    for left, top, mark in block.marks:
-        if isinstance(mark, Placed):
-            words.append(_paint_word(draw, mark.run, x + left, y + top))
-        elif isinstance(mark, Bar):
-            _paint_bar(draw, mark, x + left, y + top)
-        else:
-            mark.paint(image, x + left, y + top)
-    return words
+def item_table(case: Case, items: Sequence[Item], keys: Sequence[str]) -> Table:
+    """One row for each item with the columns `keys` of CELLS."""
+    rows = tuple(tuple(CELLS[key](case, item) for key in keys) for item in items)
+    return Table(columns=tuple(column(case, key) for key in keys), rows=rows)
 
 
-def _paint_word(draw: ImageDraw.ImageDraw, run: Run, x: float, baseline: float) -> PrintedWord:
-    x, baseline = round(x), round(baseline)
-    face = run.font.freetype
-    draw.text((x, baseline), run.text, fill=run.color, font=face, anchor="ls")
-    left, top, right, bottom = face.getbbox(run.text, anchor="ls")
-    return PrintedWord(run.text, run.label, (x + left, baseline + top, x + right, baseline + bottom))
+def totals(
+    case: Case, items: Sequence[Item], *, tax: bool = True, sign: int = 1, extras: bool = True
+) -> tuple[KeyValue, ...]:
+    """Sum, discount, freight, tax and total of the items. Without `tax` the net total stands alone."""
+    net = sum(item.net for item in items)
+    lines: list[KeyValue] = []
+
+    def add(field: str, cents: int, before: Line = ()) -> None:
+        value = (*before, *case.set(field, case.money(cents, field)))
+        lines.append(KeyValue(caption=case.caption(field), value=value))
+
+    if extras and case.chance(0.22):
+        off = (net * case.pick((2, 3, 5, 10)) + 50) // 100
+        add("discountAmount", -sign * off)
+        net -= off
+    if extras and case.chance(0.25):
+        freight = case.rng.randint(8, 240) * 50
+        add("shippingAmount", sign * freight)
+        net += freight
+    if not tax:
+        add("netAmount", sign * net)
+        return tuple(lines)
+    amount = (net * case.tax_hundredths + 5000) // 10_000
+    add("netAmount", sign * net)
+    add("taxAmount", sign * amount, case.line("taxRate") if case.chance(0.6) else ())
+    case.gross_cents = sign * (net + amount)
+    add("grossAmount", case.gross_cents)
+    return tuple(lines)
 
 
-def _paint_bar(draw: ImageDraw.ImageDraw, bar: Bar, x: float, y: float) -> None:
-    left, top = round(x), round(y)
-    right, bottom = max(left, round(x + bar.width) - 1), max(top, round(y + bar.height) - 1)
-    if not bar.dash:
-        draw.rectangle(
-            (left, top, right, bottom), fill=bar.fill, outline=bar.outline, width=max(1, round(bar.thickness))
-        )
-        return
-    step = max(2, round(bar.dash))
-    for start in range(left, right, 2 * step):
-        draw.rectangle((start, top, min(start + step - 1, right), bottom), fill=bar.fill)
+def sentence(case: Case, template: str) -> Paragraph:
+    return Paragraph(text=case.fill(template))
+
+
+def closing(case: Case, templates: Sequence[str], count: int) -> tuple[Paragraph, ...]:
+    chosen = case.rng.sample(list(templates), min(count, len(templates)))
+    return tuple(sentence(case, template) for template in chosen if template)
+
+
+def introduction(case: Case) -> tuple[Paragraph, ...]:
+    templates = [t for t in case.words["introduction"][case.doc_type] if t]
+    return (sentence(case, case.pick(templates)),) if templates and case.chance(0.6) else ()
+
+
+def footer(case: Case, *, bank: bool | None = None) -> tuple[tuple[Line, ...], ...]:
+    """Columns of small print; `bank` None lets chance decide whether the bank is there."""
+    columns: list[tuple[Line, ...]] = []
+    if case.chance(0.5):
+        columns.append(party_lines(case, case.sender, "sender"))
+    if case.chance(0.4):
+        contact: list[Line] = [
+            (Text(text=case.caption("senderPhone")), *case.line("senderPhone")),
+            (Text(text=case.pick(case.words["decoys"]["fax"]) + case.colon), *case.line("fax")),
+            (Text(text=case.caption("senderEmail")), *case.line("senderEmail")),
+        ]
+        columns.append(tuple(contact[: case.rng.randint(1, 3)]))
+    if case.chance(0.4) if bank is None else bank:
+        columns.append(bank_lines(case))
+    if case.chance(0.45):
+        words = case.words["footer"]
+        legal = [case.fill(case.pick(words["register"])), case.fill(case.pick(words["managers"]))]
+        if case.chance(0.6):
+            legal.append((Text(text=case.caption("taxId")), *case.line("taxId")))
+        columns.append(tuple(legal))
+    return tuple(columns)
+
+
+def bank_lines(case: Case) -> tuple[Line, ...]:
+    """The issuer's bank, with or without captions."""
+    lines: list[Line] = []
+    for field in ("senderBankName", "senderBankAccount", "senderBankCode"):
+        caption = case.caption(field) if field != "senderBankName" or case.chance(0.3) else ""
+        lines.append((*((Text(text=caption),) if caption else ()), *case.line(field)))
+    return tuple(lines)
+
+
+def title(case: Case) -> str:
+    return str(case.pick(case.words["titles"][case.doc_type])) if case.chance(0.82) else ""

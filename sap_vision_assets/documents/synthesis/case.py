@@ -1,0 +1,179 @@
+"""One business case: who deals with whom, when, about what. Every number and date on a page comes from here.
+
+A fact is the printed form of one vocabulary field (or of a decoy, whose name is no field); it is made when first
+asked for and stays the same for the whole page.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from sap_vision_assets.documents.synthesis import companies, goods
+from sap_vision_assets.documents.synthesis.companies import Company, fill_pattern
+from sap_vision_assets.documents.synthesis.content import Line, Text
+from sap_vision_assets.documents.synthesis.facts import (
+    DATE_OFFSETS,
+    NUMBER_PATTERNS,
+    PLAIN_FACTS,
+    SELLER_NUMBERS,
+)
+from sap_vision_assets.documents.synthesis.formats import choose_style
+from sap_vision_assets.documents.synthesis.phrases import phrases
+from sap_vision_assets.vocabulary import load_vocabulary
+
+BUYER_ISSUES = frozenset({"PURCHASE_ORDER", "RFQ", "GOODS_RECEIPT", "PAYMENT_ADVICE", "REMITTANCE_ADVICE"})
+_COUNTRIES = {
+    "en": ("US", "US", "US", "GB", "GB", "MY", "SG", "CA", "IN", "IE", "NL", "DE"),
+    "de": ("DE", "DE", "DE", "DE", "AT", "CH"),
+    "fr": ("FR", "FR", "FR", "BE", "LU", "CH"),
+    "es": ("ES", "ES", "ES", "MX", "CO"),
+    "it": ("IT",),
+    "nl": ("NL", "NL", "BE"),
+}
+_PLACEHOLDER = re.compile(r"([^\s{}]*)\{(\w+)\}([^\s{}]*)")
+FIELDS = frozenset(load_vocabulary().field_names)
+
+
+class Case:
+    """The facts behind one page."""
+
+    def __init__(
+        self, rng: random.Random, *, split: str, doc_type: str, language: str, abroad: bool = False
+    ) -> None:
+        self.rng, self.split, self.doc_type, self.language = rng, split, doc_type, language
+        self.words: dict[str, Any] = phrases(language)
+        self.industry = rng.choice(goods.industries())
+        self.date = date(2014, 1, 6) + timedelta(days=rng.randrange(4600))
+        home = rng.choice(_COUNTRIES[language])
+        away = rng.choice([c for c in companies.pools()["countries"] if c != home])
+        other = away if abroad or rng.random() < 0.15 else home
+        self.sender = self._company(home, other)
+        self.receiver = self._company(other, home)
+        currency = companies.pools()["countries"][home]["currency"]
+        if other != home and rng.random() < 0.5:
+            currency = rng.choice(("EUR", "USD"))
+        self.style = choose_style(rng, country=home, currency=currency, months=self.words["months"])
+        self.tax_hundredths: int = rng.choice(companies.pools()["countries"][home]["tax"])
+        self.units = goods.unit_words(language, rng.randrange(60))
+        self.colon = rng.choice((":", ":", ":", "", "", " :" if language == "fr" else ":"))
+        self.term_days = rng.choice((10, 14, 20, 30, 30, 30, 45, 60, 90))
+        self.gross_cents = 0
+        """Total of the page in cents, once totals() has written it."""
+        self._facts: dict[str, Line] = {}
+
+    @property
+    def buyer_issues(self) -> bool:
+        return self.doc_type in BUYER_ISSUES
+
+    @property
+    def buyer(self) -> Company:
+        return self.sender if self.buyer_issues else self.receiver
+
+    @property
+    def seller(self) -> Company:
+        return self.receiver if self.buyer_issues else self.sender
+
+    def chance(self, probability: float) -> bool:
+        return self.rng.random() < probability
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        return self.rng.choice(choices)
+
+    def set(self, name: str, value: str | Line) -> Line:
+        """States a fact; a plain string becomes one run of words labelled with the field `name`."""
+        line = value if isinstance(value, tuple) else (Text(text=value, field=_field(name)),)
+        self._facts[name] = line
+        return line
+
+    def line(self, name: str) -> Line:
+        """The printed form of the fact `name`, with its labels."""
+        if name not in self._facts:
+            self._facts[name] = self._make(name)
+        return self._facts[name]
+
+    def fresh(self, name: str) -> str:
+        """Another number of the kind of `name`, in the form of the page's first one."""
+        key = f"{name}:pattern"
+        if key not in self._facts:
+            self._facts[key] = (Text(text=self.pick(NUMBER_PATTERNS[name])),)
+        return self._number(self._facts[key][0].text, self.seller)
+
+    def text(self, name: str) -> str:
+        return " ".join(part.text for part in self.line(name))
+
+    def day(self, name: str) -> date:
+        """The date of a date fact such as "dueDate"."""
+        low, high = DATE_OFFSETS.get(f"{name}.{self.doc_type}", DATE_OFFSETS[name])
+        if name == "dueDate":
+            low = high = self.term_days
+        key = f"{name}:day"
+        if key not in self._facts:
+            offset = self.rng.randint(low, high)
+            self._facts[key] = (Text(text=(self.date + timedelta(days=offset)).isoformat()),)
+        return date.fromisoformat(self._facts[key][0].text)
+
+    def set_day(self, name: str, day: date) -> Line:
+        self._facts[f"{name}:day"] = (Text(text=day.isoformat()),)
+        return self.set(name, self.style.day(day))
+
+    def money(self, cents: int, field: str | None) -> Line:
+        return self.style.money(cents, field)
+
+    def fill(self, template: str) -> Line:
+        """The template with its {facts}; punctuation that touches a fact stays with its words."""
+        parts: list[Text] = []
+        position = 0
+        for match in _PLACEHOLDER.finditer(template):
+            literal = template[position : match.start()].strip()
+            if literal:
+                parts.append(Text(text=literal))
+            before, name, after = match.groups()
+            parts.extend(_attach(before, self.line(name), after))
+            position = match.end()
+        rest = template[position:].strip()
+        return (*parts, Text(text=rest)) if rest else tuple(parts)
+
+    def caption(self, field: str, variant: str = "") -> str:
+        """One of the wordings for `field`, those of the document type or `variant` first."""
+        captions = self.words["captions"]
+        for key in (f"{field}.{variant}", f"{field}.{self.doc_type}", field):
+            if key in captions:
+                return str(self.pick(captions[key])) + self.colon
+        raise KeyError(field)
+
+    def _company(self, country: str, other: str) -> Company:
+        foreign = self.words["country_names"][country] if country != other or self.chance(0.15) else ""
+        return companies.make_company(
+            self.rng, split=self.split, country=country, industry=self.industry, foreign=foreign
+        )
+
+    def _make(self, name: str) -> Line:
+        if name in DATE_OFFSETS:
+            return self.set(name, self.style.day(self.day(name)))
+        patterns = NUMBER_PATTERNS.get(f"{name}.{self.doc_type}") or NUMBER_PATTERNS.get(name)
+        if patterns:
+            owner = self.sender if name == "documentNumber" else self.seller if name in SELLER_NUMBERS else self.buyer
+            return self.set(name, self._number(self.pick(patterns), owner))
+        return self.set(name, PLAIN_FACTS[name](self))
+
+    def _number(self, pattern: str, owner: Company) -> str:
+        """<yy>, <yyyy> and <own> stand for the year and the owner's initials."""
+        pattern = pattern.replace("<yyyy>", str(self.date.year)).replace("<yy>", f"{self.date.year % 100:02d}")
+        return owner.initials.join(fill_pattern(self.rng, part) for part in pattern.split("<own>"))
+
+
+def _field(name: str) -> str | None:
+    return name if name in FIELDS else None
+
+
+def _attach(before: str, line: Line, after: str) -> Line:
+    parts = list(line)
+    if before:
+        first = parts[0]
+        parts[0] = Text(text=before + first.text, field=first.field, continues=first.continues)
+    if after:
+        last = parts[-1]
+        parts[-1] = Text(text=last.text + after, field=last.field, continues=last.continues)
+    return tuple(parts)

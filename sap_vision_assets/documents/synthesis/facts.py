@@ -1,0 +1,220 @@
+"""Where the values of a case come from: number ranges, distances between dates, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sap_vision_assets.documents.synthesis.companies import fill_pattern, make_person
+from sap_vision_assets.documents.synthesis.content import Line, Text
+from sap_vision_assets.documents.synthesis.phrases import orders
+
+if TYPE_CHECKING:
+    from sap_vision_assets.documents.synthesis.case import Case
+
+NUMBER_PATTERNS: dict[str, tuple[str, ...]] = {
+    "documentNumber.INVOICE": ("90########", "INV-<yyyy>-#####", "R/<yyyy>/###", "RE<yy>####", "<own>-#####", "%######", "<yy>-%####", "F<yyyy>/%###", "%#######", "#@%#####"),
+    "documentNumber.PURCHASE_ORDER": ("45########", "45########", "45########", "PO-<yyyy>-####", "%#####", "B<yy>/%####", "<own>-%#####", "PO%####", "4##-%#####"),
+    "documentNumber.SALES_ORDER": ("00000%####", "SO-%#####", "AB-<yyyy>-%###", "%######", "<yy>%#####", "<own>%#####", "1########"),
+    "documentNumber.GOODS_RECEIPT": ("WE-<yyyy>-####", "GR%######", "%######", "R<yy>-%####", "18########", "GRN/%####"),
+    "documentNumber.DELIVERY_NOTE": ("80########", "008#######", "LS<yy>%####", "DN-%#####", "%######", "<own>-L%####", "D/%####/<yy>"),
+    "documentNumber.CREDIT_MEMO": ("90########", "CN-<yyyy>-###", "GS<yy>%####", "CM%#####", "%######", "<own>-C%###"),
+    "documentNumber.DEBIT_MEMO": ("90########", "DM-<yyyy>-###", "BL<yy>%####", "DN%#####", "%######", "<own>-D%###"),
+    "documentNumber.PAYMENT_ADVICE": ("2#########", "PA-%#####", "20000#####", "F110-%####", "AV<yy>%####"),
+    "documentNumber.REMITTANCE_ADVICE": ("15########", "RA-%#####", "20000#####", "%#####", "CHK%#####"),
+    "documentNumber.STATEMENT": ("ST-<yyyy>-##", "%#####", "KA<yy>-%###", "S%#######"),
+    "documentNumber.CONTRACT": ("46########", "46########", "C-<yyyy>-###", "RV<yy>%###", "<own>-K%###", "K-%####"),
+    "documentNumber.QUOTATION": ("20######", "002000%###", "Q-<yyyy>-###", "AN<yy>%####", "<own>-Q%####", "QT%#####"),
+    "documentNumber.RFQ": ("60########", "60########", "RFQ-<yyyy>-###", "AF<yy>%###", "%######"),
+    "documentNumber.ASN": ("018########", "ASN%######", "AV-<yyyy>-%###", "DES%#####", "%#######"),
+    "documentNumber.OTHER": ("<yyyy>-%##", "QM-%####", "F-%###/<yy>", "%#####", "DOC%#####"),
+    "purchaseOrderNumber": ("45########", "45########", "PO-<yyyy>-####", "%#####", "B<yy>/%####", "<own>-%#####", "PO%####", "4##-%#####"),
+    "salesOrderNumber": ("00000%####", "SO-%#####", "AB-<yyyy>-%###", "%######", "<own>%#####", "1########"),
+    "deliveryNoteNumber": ("80########", "008#######", "LS<yy>%####", "DN-%#####", "%######", "<own>-L%####"),
+    "invoiceNumber": ("90########", "INV-<yyyy>-#####", "R/<yyyy>/###", "RE<yy>####", "<own>-#####", "%######"),
+    "materialDocumentNumber": ("50########", "49########", "50000#####", "5000%##### / <yyyy>"),
+    "contractNumber": ("46########", "46########", "C-<yyyy>-###", "RV<yy>%###", "K-%####"),
+    "quotationNumber": ("20######", "Q-<yyyy>-###", "AN<yy>%####", "<own>-Q%####", "QT%#####"),
+    "rfqNumber": ("60########", "RFQ-<yyyy>-###", "AF<yy>%###", "60000#####"),
+    "requisitionNumber": ("100#######", "10########", "PR-%#####", "R%######", "BA<yy>%###"),
+    "referenceNumber": ("%###/@@", "<yyyy>/%##", "@@@-%###", "@%#####", "%##-@@-##", "@@ %####"),
+    "companyCode": ("%000", "%#00", "0001", "US01", "DE01", "%##0"),
+    "plant": ("%000", "%#00", "0001", "P%##", "%##0", "DE%0"),
+    "storageLocation": ("000%", "0088", "%0##", "L0%#", "RM0%"),
+    "purchasingOrganization": ("%000", "0001", "EU01", "PO0%", "%#00"),
+    "purchasingGroup": ("00%", "N0%", "E%#", "%##", "B0%"),
+    "costCenter": ("%###", "000000%###", "CC-%###", "%#####", "41#-%##", "K%####"),
+    "wbsElement": ("P-%###-0%-0#", "T-%####.0%.0#", "PR<yy>.%##.0#", "C.%####.%.0#", "P/%####-0%"),
+    "internalOrder": ("00000%######", "%00###", "IO%#####", "60####", "8#####"),
+    "assetNumber": ("0000%#######", "3000###-0", "%######", "A-%#####", "2100####"),
+    "glAccount": ("%#####", "000%#####0", "4#0000", "6###00", "47####"),
+    "shipmentNumber": ("000000%###", "SH%######", "%######", "T<yy>-%####"),
+    "trackingNumber": ("1Z###@##0%########", "00%#################", "JD0%##########", "%### #### ####", "@@%########@@"),
+    "billOfLadingNumber": ("@@@@%#######", "BL-%#####", "HLCU%######", "%########"),
+    "paymentReference": ("RF## #### ####", "%##########", "@@%#####", "%### %### ####", "TRX%#######"),
+    "receiverId": ("%#####", "K%####", "000%######", "C-%####", "%####", "10%####"),
+    "senderId": ("%#####", "V%####", "000%######", "70%###", "L-%####", "10%####"),
+    "o_number": ("%####", "@%###", "%##-%##", "%#"),
+}  # fmt: skip
+"""By field or by field and document type: "#" a digit, "%" one that is not 0, "@" a letter."""
+
+SELLER_NUMBERS = frozenset({"salesOrderNumber", "deliveryNoteNumber", "invoiceNumber", "quotationNumber"})
+
+DATE_OFFSETS: dict[str, tuple[int, int]] = {
+    "documentDate": (0, 0),
+    "purchaseOrderDate": (-60, -3),
+    "dueDate": (30, 30),
+    "deliveryDate": (5, 70),
+    "deliveryDate.INVOICE": (-12, -1), "deliveryDate.CREDIT_MEMO": (-30, -5), "deliveryDate.DEBIT_MEMO": (-30, -5),
+    "deliveryDate.GOODS_RECEIPT": (-3, 0), "deliveryDate.DELIVERY_NOTE": (0, 4), "deliveryDate.ASN": (1, 9),
+    "shippingDate": (-3, 2),
+    "shippingDate.SALES_ORDER": (3, 30), "shippingDate.PURCHASE_ORDER": (3, 30),
+    "postingDate": (0, 4),
+    "paymentDate": (-2, 0),
+    "paymentDate.PAYMENT_ADVICE": (1, 10), "paymentDate.INVOICE": (-5, 0), "paymentDate.STATEMENT": (-20, -1),
+    "validFrom": (0, 30),
+    "validTo": (365, 730),
+    "validTo.QUOTATION": (14, 90),
+    "submissionDeadline": (7, 35),
+    "o_date": (-90, 90),
+    "print_date": (0, 3),
+    "last_change": (-200, -1),
+    "o_provision": (1, 20), "o_assignment_a": (5, 60), "o_phone_order": (-2, 0), "next_release": (20, 120),
+}  # fmt: skip
+"""Days from the document's date, lowest and highest."""
+
+
+def _methods(case: Case) -> str:
+    return str(case.pick(case.words["methods"]))
+
+
+def _payment_terms(case: Case) -> str:
+    template = str(case.pick(case.words["payment_terms"]))
+    discount = case.style.percent(case.pick((200, 300, 150)))
+    return template.format(n=case.term_days, s=case.pick((7, 8, 10)), p=discount)
+
+
+def _carrier(case: Case) -> str:
+    stem = case.pick(_CARRIER_STEMS)
+    return str(case.pick(case.words["carriers"])).format(stem=stem)
+
+
+_CARRIER_STEMS = ("Trans", "Euro", "Rapid", "Nord", "Alpha", "Blue", "Continental", "Speed", "Atlas", "Inter")
+
+
+def _weight(case: Case, grams: int) -> str:
+    unit = case.pick(("kg", "KG", "kg", "kgs" if case.language == "en" else "kg"))
+    return f"{case.style.quantity(grams, case.pick((0, 1, 2, 3)))} {unit}"
+
+
+def _incoterms_place(case: Case) -> str:
+    return str(case.pick((case.sender.address.city, case.receiver.address.city, case.receiver.address.city)))
+
+
+def _packages(case: Case) -> Line:
+    number = Text(text=str(case.rng.randint(1, 24)), field="numberOfPackages")
+    if case.chance(0.4):
+        return (number, Text(text=case.pick(case.words["package_kinds"])))
+    return (number,)
+
+
+def _tax_id(case: Case, company_vat: str, company_number: str) -> str:
+    return company_vat if case.chance(0.85) else company_number
+
+
+def _grams(case: Case) -> str:
+    return str(case.rng.randint(20, 90_000) * 100)
+
+
+def _order_word(case: Case, name: str) -> str:
+    return str(case.pick(orders(case.language)["WORDS"][name]))
+
+
+def _place(case: Case, field: str, city: str) -> Line:
+    """A plant or company code of its own, at times followed by its town (label O)."""
+    code = Text(text=fill_pattern(case.rng, case.pick(NUMBER_PATTERNS[field])), field=field)
+    return (code, Text(text=city)) if city and case.chance(0.5) else (code,)
+
+
+_CODES: dict[str, tuple[str, ...]] = {
+    "o_store": ("KB-%#", "K0%#", "C%##"),
+    "o_endcustomer": ("K-%####", "CU%####", "%#####"),
+    "o_rma": ("RMA%####", "R-%####", "%#####"),
+    "o_test_plan": ("TP-%##", "QP%###", "5000%###"),
+    "o_sample_no": ("S-%##", "M%###", "%##-@"),
+    "o_release_no": ("%#", "0%#", "%##"),
+    "o_unloading": ("L%-T%#", "G%#", "A0%", "BAND %"),
+    "o_jit_no": ("%##", "%####"),
+    "o_release_order": ("%##", "000%", "%#"),
+    "o_contract_item": ("10", "20", "00010", "00030"),
+    "o_so_item": ("10 / K%####", "000010", "20"),
+    "o_network": ("40000##", "900%###", "N-%####"),
+    "o_activity": ("00%0", "0%#0", "1%00"),
+    "o_meter": ("Z-%####", "M%#####", "%#######"),
+    "o_packaging_account": ("P%####", "LG-%###", "%#####"),
+    "o_license": ("IL%#####", "4000", "%####-@@"),
+    "o_plan_no": ("%####", "00000%####", "FP-%###"),
+    "o_version": ("00000%", "%", "0%"),
+}
+_COUNTRIES = ("DE", "CN", "US", "IT", "FR", "TR", "PL", "JP", "ES")
+
+PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
+    "senderName": lambda case: case.sender.name,
+    "receiverName": lambda case: case.receiver.name,
+    "senderPhone": lambda case: case.sender.phone,
+    "senderEmail": lambda case: case.sender.email,
+    "taxId": lambda case: _tax_id(case, case.sender.vat_id, case.sender.tax_number),
+    "receiverTaxId": lambda case: case.receiver.vat_id,
+    "senderContact": lambda case: case.sender.person,
+    "receiverContact": lambda case: case.receiver.person,
+    "senderBankName": lambda case: case.sender.bank_name,
+    "senderBankAccount": lambda case: case.sender.bank_account,
+    "senderBankCode": lambda case: case.sender.bank_code,
+    "paymentTerms": _payment_terms,
+    "paymentMethod": _methods,
+    "carrierName": _carrier,
+    "shippingMethod": lambda case: str(case.pick(case.words["transports"])),
+    "incoterms": lambda case: str(case.pick(("EXW", "FCA", "FOB", "CIF", "CPT", "CIP", "DAP", "DDP", "DPU", "CFR", "FAS"))),
+    "incotermsLocation": _incoterms_place,
+    "grams": _grams,
+    "netWeight": lambda case: _weight(case, int(case.text("grams"))),
+    "grossWeight": lambda case: _weight(case, int(case.text("grams")) * 108 // 100 // 100 * 100),
+    "volume": lambda case: f"{case.style.number(case.rng.randint(2, 900), 2)} {case.pick(('m³', 'cbm', 'M3'))}",
+    "numberOfPackages": _packages,
+    "taxRate": lambda case: case.style.percent(case.tax_hundredths),
+    "currencyCode": lambda case: case.style.currency,
+    "downPaymentAmount": lambda case: case.money(case.rng.randint(2, 90) * 25_000, "downPaymentAmount"),
+    "targetValue": lambda case: case.money(case.rng.randint(2, 500) * 100_000, "targetValue"),
+    "person": lambda case: make_person(case.rng),
+    "person2": lambda case: make_person(case.rng),
+    "city": lambda case: case.sender.address.city,
+    "register": lambda case: case.sender.register,
+    "web": lambda case: case.sender.web,
+    "fax": lambda case: case.sender.fax,
+    "page": lambda case: case.pick(("1/1", "1 / 1", f"1 {case.words['page_of']} 1", "1", "001")),
+    "revision": lambda case: f"{case.rng.randint(1, 9)}.{case.rng.randint(0, 9)}",
+    "extension": lambda case: str(case.rng.randint(100, 999)),
+    "internal_code": lambda case: fill_pattern(case.rng, case.pick(("@@%#", "%##@", "@%#/@"))),
+    "gln": lambda case: fill_pattern(case.rng, "40#########%#"),
+    "time": lambda case: f"{case.rng.randint(6, 19):02d}:{case.rng.randint(0, 59):02d}",
+    "user": lambda case: fill_pattern(case.rng, "@@@@%#"),
+    "department": lambda case: str(case.pick(case.words["departments"])),
+    "region": lambda case: str(case.rng.randint(1, 40)),
+    "country": lambda case: str(case.words["country_names"][case.pick(_COUNTRIES)]),
+    "tax_number": lambda case: case.sender.tax_number,
+    "small_amount": lambda case: case.money(case.rng.randint(10, 90) * 100, None),
+    "small_number": lambda case: str(case.rng.randint(2, 12)),
+    "o_callers": lambda case: make_person(case.rng),
+    "o_notice": lambda case: _order_word(case, "notice"),
+    "supplying_plant": lambda case: _place(case, "plant", case.receiver.address.city),
+    "receiving_plant": lambda case: _place(case, "plant", case.sender.address.city),
+    "supplying_company": lambda case: _place(case, "companyCode", ""),
+    "receiving_company": lambda case: _place(case, "companyCode", ""),
+    "o_period": lambda case: f"{case.text('o_date')} - {case.text('print_date')}",
+    "expected_value": lambda case: case.money(case.rng.randint(2, 90) * 50_000, None),
+    "released_value": lambda case: case.money(case.rng.randint(2, 60) * 50_000, None),
+    "released_to_date": lambda case: case.money(case.rng.randint(2, 60) * 50_000, None),
+    "o_deposit": lambda case: case.money(case.rng.randint(2, 60) * 250, None),
+    **{name: (lambda case, name=name: _order_word(case, name)) for name in ("o_return_reason", "o_free_reason", "o_cancel_reason", "o_project", "o_port", "o_place")},
+    **{name: (lambda case, pattern=pattern: fill_pattern(case.rng, case.pick(pattern))) for name, pattern in _CODES.items()},
+}  # fmt: skip

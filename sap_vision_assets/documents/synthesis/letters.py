@@ -1,0 +1,51 @@
+"""Contracts, and pages of no business type: letters, memos, certificates, forms."""
+
+from sap_vision_assets.documents.synthesis import blocks
+from sap_vision_assets.documents.synthesis.case import Case
+from sap_vision_assets.documents.synthesis.content import DocumentContent, Paragraph, Text
+from sap_vision_assets.documents.synthesis.order_tables import main_table
+from sap_vision_assets.documents.synthesis.phrases import letters
+from sap_vision_assets.documents.synthesis.trade import finish, items_of
+
+
+def contract(case: Case) -> DocumentContent:
+    """Parties, articles, term, signatures; at times a price list."""
+    words = letters(case.language)["contract"]
+    for prefix, company in (("sender", case.sender), ("receiver", case.receiver)):
+        case.set(f"{prefix}Address", ", ".join(company.address.lines()))
+    articles = case.rng.sample(words["articles"], case.rng.randint(3, 6))
+    numbered = case.pick(("{n}. {t}", "§ {n} {t}", "Art. {n} {t}", "{t}"))
+    paragraphs = [
+        Paragraph(heading=numbered.format(n=index + 1, t=heading), text=case.fill(text))
+        for index, (heading, text) in enumerate(articles)
+    ]
+    preamble = case.pick(words["preamble"])
+    header = blocks.header(
+        case,
+        ["documentNumber"],
+        ["documentDate", "validFrom", "validTo", "targetValue", "receiverId", "senderContact", "paymentTerms", "incoterms",
+         "currencyCode", "purchasingOrganization", "purchasingGroup", "companyCode", "senderId", "quotationNumber", "referenceNumber"],
+        low=3, high=7,
+    )  # fmt: skip
+    tables = []
+    if case.chance(0.35):
+        tables.append(main_table(case, items_of(case)[:3], case.pick(("agreed", "target")))[0])
+    parties = [] if "Address" in preamble and case.chance(0.6) else [blocks.receiver_party(case)]
+    return finish(
+        case, header=header, parties=parties, introduction=[Paragraph(text=case.fill(preamble))], tables=tables,
+        closing=paragraphs, signatures=0.85,
+    )  # fmt: skip
+
+
+def other(case: Case) -> DocumentContent:
+    """A page that is none of the business documents, though it may well speak of them."""
+    kind = case.pick(letters(case.language)["other"])
+    fields = kind["fields"]
+    pairs = blocks.header(case, fields[:1], fields[1:], low=2, high=6)
+    parties = [blocks.receiver_party(case)] if case.chance(0.7) else []
+    texts = [Paragraph(text=case.fill(paragraph)) for paragraph in kind["paragraphs"]]
+    subtitle = (Text(text=case.text("internal_code")),) if case.chance(0.1) else ()
+    return finish(
+        case, header=pairs, parties=parties, introduction=texts[:1], closing=texts[1:], title=case.pick(kind["titles"]),
+        subtitle=subtitle, signatures=0.4,
+    )  # fmt: skip

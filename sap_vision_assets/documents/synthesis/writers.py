@@ -1,0 +1,58 @@
+"""make_content: the one door to what synthetic documents say."""
+
+import random
+from collections.abc import Callable
+
+from sap_vision_assets.documents.synthesis import accounts, letters, orders, trade
+from sap_vision_assets.documents.synthesis.case import Case
+from sap_vision_assets.documents.synthesis.content import DocumentContent
+from sap_vision_assets.documents.synthesis.phrases import LANGUAGES
+from sap_vision_assets.errors import InputError
+
+SPLITS = ("train", "val", "test")
+PURCHASE_ORDER_SHARE = 0.4
+_LANGUAGE_WEIGHTS = {"en": 40, "de": 27, "fr": 13, "es": 12, "it": 5, "nl": 5}
+
+_WRITERS: dict[str, Callable[[Case], DocumentContent]] = {
+    "INVOICE": trade.invoice,
+    "SALES_ORDER": trade.sales_order,
+    "GOODS_RECEIPT": trade.goods_receipt,
+    "DELIVERY_NOTE": trade.delivery_note,
+    "CREDIT_MEMO": trade.memo,
+    "DEBIT_MEMO": trade.memo,
+    "PAYMENT_ADVICE": accounts.payment,
+    "REMITTANCE_ADVICE": accounts.payment,
+    "STATEMENT": accounts.statement,
+    "CONTRACT": letters.contract,
+    "QUOTATION": trade.quotation,
+    "RFQ": trade.rfq,
+    "ASN": trade.asn,
+    "OTHER": letters.other,
+}
+
+
+def make_content(
+    rng: random.Random, *, split: str, doc_type: str | None = None, po_subtype: str | None = None
+) -> DocumentContent:
+    """One document's words and labels, drawn from `rng` alone: the same state gives the same document.
+
+    Without `doc_type` two documents in five are purchase orders and the other 14 types are equally likely;
+    without `po_subtype` an order's subtype is any of the 35. Companies and streets of one `split` never occur
+    in another. Raises InputError for an unknown split, type or subtype, or a subtype of another type.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r} is unknown; use one of {', '.join(SPLITS)}")
+    if doc_type is None and po_subtype is None:
+        is_order = rng.random() < PURCHASE_ORDER_SHARE
+        doc_type = "PURCHASE_ORDER" if is_order else rng.choice(tuple(_WRITERS))
+    doc_type = doc_type or "PURCHASE_ORDER"
+    if doc_type != "PURCHASE_ORDER" and (doc_type not in _WRITERS or po_subtype is not None):
+        raise InputError(f"no document of type {doc_type!r} and subtype {po_subtype!r}; see `sap-vision labels`")
+    language = rng.choices(LANGUAGES, weights=[_LANGUAGE_WEIGHTS[code] for code in LANGUAGES])[0]
+    if doc_type != "PURCHASE_ORDER":
+        return _WRITERS[doc_type](Case(rng, split=split, doc_type=doc_type, language=language))
+    subtype = po_subtype or rng.choice(tuple(orders.SPECS))
+    if subtype not in orders.SPECS:
+        raise InputError(f"no purchase order subtype {subtype!r}; see `sap-vision labels`")
+    case = Case(rng, split=split, doc_type=doc_type, language=language, abroad=subtype == "IMPORT")
+    return orders.purchase_order(case, subtype)
