@@ -164,7 +164,7 @@ def _read_info(file: Path) -> dict[str, Any]:
 
 def _read_documents(file: Path) -> pa.Table:
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(file, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{file}: is no readable Parquet file ({error}); {REMEDY}") from error
     if not table.schema.equals(DOCUMENT_SCHEMA):

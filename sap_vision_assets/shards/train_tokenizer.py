@@ -15,7 +15,7 @@ from sap_vision_assets.errors import InputError
 from sap_vision_assets.shards.tokenizer import SPECIALS
 
 # Letters; a separator with two digits; two digits; other signs. Numbers always fall into the same pairs, so
-# that 110 groups (770 with blank or separator) say all of them, and each is seen often. The blank that leads a
+# that 110 groups (770 with blank or separator) say all of them, and each is seen often. The blank before a
 # word stays with its first piece.
 PIECES = r" ?\p{L}+|[.,/:\-]\p{N}{1,2}| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"
 SEPARATORS = ".,/:-"

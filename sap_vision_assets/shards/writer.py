@@ -35,12 +35,11 @@ class ShardWriter:
             for name, dtype in DTYPES.items()
         }
         schema = DOCUMENT_SCHEMA.with_metadata({"vocabulary_digest": vocabulary.digest})
-        self._documents = pq.ParquetWriter(out / DOCUMENTS, schema)
+        self._documents = pq.ParquetWriter(out / DOCUMENTS, schema, write_page_checksum=True)
         self._rows: list[dict[str, Any]] = []
         self._num_words = self._num_word_tokens = self._num_truncated_words = 0
         self._lengths: Counter[int] = Counter()
         self._words_by_label: Counter[int] = Counter()
-        self._arrays["window_offsets"].append(np.zeros(1, np.int64))
 
     @property
     def num_documents(self) -> int:
@@ -53,9 +52,9 @@ class ShardWriter:
 
     def add(self, document: Document, encoded: EncodedDocument, page: NDArray[np.uint8]) -> None:
         for window in encoded.windows:
+            self._append_offset()
             for name in ("input_ids", "boxes", "labels", "word_index"):
                 self._arrays[name].append(getattr(window, name))
-            self._arrays["window_offsets"].append(np.array([self._arrays["input_ids"].num_rows]))
             self._arrays["window_document"].append(np.array([self.num_documents]))
             self._lengths[len(window)] += 1
         self._arrays["pages"].append(page[None])
@@ -81,11 +80,21 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._write_rows()
+        try:
+            if error is None:
+                self._append_offset()
+                self._write_rows()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self._documents.close()
         for array in self._arrays.values():
             array.close()
+
+    def _append_offset(self) -> None:
+        """Where a window starts; the last of all says where the last window ends."""
+        self._arrays["window_offsets"].append(np.array([self._arrays["input_ids"].num_rows]))
 
     def _write_rows(self) -> None:
         self._documents.write_table(pa.Table.from_pylist(self._rows, schema=self._documents.schema))
