@@ -52,9 +52,10 @@ class Page:
         """Hash of size and RGB pixels: equal for equal pages, whatever format they are stored in."""
         width, height = self.image.size
         digest = hashlib.sha256(f"{width}x{height}".encode())
+        pixels = np.asarray(self.image)
         for top in range(0, height, _BAND_ROWS):
-            band = self.image.crop((0, top, width, min(top + _BAND_ROWS, height)))
-            digest.update(band.convert("RGB").tobytes())
+            band = pixels[top : top + _BAND_ROWS]
+            digest.update((np.repeat(band, 3) if band.ndim == 2 else band).data)
         return digest.hexdigest()
 
     def png(self) -> bytes:
@@ -248,7 +249,8 @@ def _over_white(image: Image.Image, divisor: int, is_inverted: bool) -> Image.Im
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _scaled_grey(image: Image.Image, divisor: int, is_inverted: bool) -> Image.Image:
