@@ -61,16 +61,18 @@ def norm_box(box_px: tuple[float, float, float, float], width: int, height: int,
     )
 
 
-def assign_splits(pages: Sequence[SourcePage], *, test_share: float, val_share: float) -> dict[str, str]:
+def assign_splits(
+    pages: Sequence[SourcePage], notes: Notes, *, test_share: float, val_share: float
+) -> dict[str, str]:
     """Split by page name: round(share x pages) pages each, drawn by the hash of the name, so the same every
-    time. Near duplicates stay together."""
+    time. Near duplicates stay together, and are counted."""
     if min(test_share, val_share) < 0 or test_share + val_share >= 1:
         raise InputError(f"test_share={test_share}, val_share={val_share}: must be shares with a sum below 1")
     room = {"test": round(len(pages) * test_share), "val": round(len(pages) * val_share), "train": len(pages)}
+    groups = _near_duplicates(pages)
+    notes.counters["pages_with_a_near_duplicate"] = sum(len(group) for group in groups if len(group) > 1)
     found = {}
-    for group in sorted(
-        _near_duplicates(pages), key=lambda names: hashlib.sha256(names[0].encode()).digest()
-    ):
+    for group in sorted(groups, key=lambda names: hashlib.sha256(names[0].encode()).digest()):
         split = next(name for name, free in room.items() if len(group) <= free)
         room[split] -= len(group)
         found.update(dict.fromkeys(group, split))

@@ -54,7 +54,7 @@ def import_funsd(
             pages.append(_convert(file, src / "images" / f"{file.stem}.png", vocabulary, notes))
         except (OSError, ValueError, KeyError, TypeError) as error:
             notes.add(file.stem, "skipped", f"{type(error).__name__}: {error}")
-    splits = assign_splits(pages, test_share=test_share, val_share=val_share)
+    splits = assign_splits(pages, notes, test_share=test_share, val_share=val_share)
     out.mkdir(parents=True, exist_ok=True)
     report = write_domain(pages, splits, out, domain, source="FUNSD", notes=notes, vocabulary=vocabulary)
     written.write_bytes(extension)

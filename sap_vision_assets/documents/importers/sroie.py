@@ -92,7 +92,7 @@ def import_sroie(
             pages.append(_convert(src, image, doc_type, vocabulary, notes))
         except (OSError, ValueError) as error:
             notes.add(image.stem, "skipped", f"{type(error).__name__}: {error}")
-    splits = assign_splits(pages, test_share=test_share, val_share=val_share)
+    splits = assign_splits(pages, notes, test_share=test_share, val_share=val_share)
     out.mkdir(parents=True, exist_ok=True)
     return write_domain(pages, splits, out, domain, source="SROIE", notes=notes, vocabulary=vocabulary)
 

@@ -9,8 +9,10 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     Run,
     beside,
     flow,
+    in_a_row,
     line_width,
     longest_word,
+    recolored,
     runs,
     stack,
 )
@@ -24,8 +26,11 @@ def header_block(pairs: Sequence[KeyValue], form: str, style: Style, width: floa
         return EMPTY
     if form == "inline":
         return stack((_inline(pair, style, width) for pair in pairs), gap=0.15 * style.size)
-    if form in ("aligned", "aligned_right"):
-        return aligned(pairs, style, width, right=form == "aligned_right")
+    if form == "sentence":
+        parts = [[*_caption(pair, style), *_value(pair, style)] for pair in pairs]
+        return in_a_row(parts, width, space=1.6 * style.size, leading=style.leading, color=style.faint)
+    if form in ("aligned", "aligned_right", "captions_right", "underlined"):
+        return aligned(pairs, style, width, form=form)
     if form == "grid":
         return _grid(pairs, style, width)
     if form == "two_columns":
@@ -46,10 +51,8 @@ def _inline(pair: KeyValue, style: Style, width: float) -> Block:
     return flow([*_caption(pair, style), *_value(pair, style)], width, leading=style.leading)
 
 
-def aligned(
-    pairs: Sequence[KeyValue], style: Style, width: float, *, right: bool = False, spread: bool = False
-) -> Block:
-    """Captions in one column, values in the next; `spread` pushes the values to the right edge."""
+def aligned(pairs: Sequence[KeyValue], style: Style, width: float, *, form: str = "aligned") -> Block:
+    """Captions in one column, values in the next, on rules when `form` is "underlined"."""
     captions = [_caption(pair, style) for pair in pairs]
     values = [_value(pair, style) for pair in pairs]
     space = 0.9 * style.size
@@ -59,14 +62,19 @@ def aligned(
         longest = max(longest_word(value) for value in values)
         widest = max(min(widest, width - space - longest, 0.5 * width), 0.3 * width)
     room = width - widest - space
-    if not spread:
-        room = min(room, widest_value)
+    room = min(room, widest_value * (1.25 if form == "underlined" else 1.0))
     whole = widest + space + room
     rows = []
     for caption, value in zip(captions, values, strict=True):
-        left = flow(caption, widest, leading=style.leading)
-        cell = flow(value, room, leading=style.leading, align="right" if right or spread else "left")
-        rows.append(beside([(left, 0), (cell, widest + space)], width=whole))
+        left = flow(
+            caption, widest, leading=style.leading, align="right" if form == "captions_right" else "left"
+        )
+        cell = flow(value, room, leading=style.leading, align="right" if form == "aligned_right" else "left")
+        row = beside([(left, 0), (cell, widest + space)], width=whole)
+        if form == "underlined":
+            row.rule(widest + 0.5 * space, row.height, whole - widest - 0.5 * space, style.faint, 1)
+            row.height += 0.25 * style.size
+        rows.append(row)
     return stack(rows, gap=0.12 * style.size, width=whole)
 
 
@@ -224,8 +232,8 @@ def totals_block(pairs: Sequence[KeyValue], form: str, style: Style, width: floa
             outline = Bar(narrow, height + 1, style.tint if last else None, style.faint, style.rule)
             block.marks.append((x, block.height, outline))
         elif form == "filled_last" and last:
-            block.marks.append((x, block.height, Bar(narrow, height, style.accent)))
-            left, right = (_recolored(part) for part in (left, right))
+            block.marks.append((x, block.height, Bar(narrow, height, style.dark)))
+            left, right = (recolored(part, WHITE) for part in (left, right))
         elif form == "ruled" and (last or number == 0):
             block.rule(x, block.height, narrow, style.ink, style.rule)
         inner = (height - max(left.height, right.height)) / 2
@@ -247,19 +255,3 @@ def totals_block(pairs: Sequence[KeyValue], form: str, style: Style, width: floa
 def _total_runs(pair: KeyValue, style: Style, *, last: bool) -> tuple[list[Run], list[Run]]:
     face = style.body(bold=last and style.bold_last_total)
     return runs(style.caption(pair.caption), face, style.ink), runs(pair.value, face, style.ink)
-
-
-def _recolored(block: Block) -> Block:
-    from sap_vision_assets.documents.synthesis.typesetting import Placed
-
-    marks = [
-        (
-            x,
-            y,
-            Placed(Run(mark.run.text, mark.run.label, mark.run.font, WHITE))
-            if isinstance(mark, Placed)
-            else mark,
-        )
-        for x, y, mark in block.marks
-    ]
-    return Block(block.width, block.height, marks)

@@ -1,36 +1,35 @@
-"""Prints a document's content: chooses a skeleton and a style of the split, and sets the page so that all of it fits."""
+"""Prints a document's content: chooses a skeleton and a style of the split, and sets the page so that all fits."""
 
 import random
 from dataclasses import dataclass
 
 from PIL import Image
 
+from sap_vision_assets.documents.synthesis.content import DocumentContent
+from sap_vision_assets.documents.synthesis.keyvalues import header_block, totals_block
+from sap_vision_assets.documents.synthesis.letterheads import footer_block, letterhead_block, parties_block
+from sap_vision_assets.documents.synthesis.marks import barcode
+from sap_vision_assets.documents.synthesis.passages import closing_block, paragraph_block, signature_block
+from sap_vision_assets.documents.synthesis.skeletons import Skeleton, choose_skeleton
+from sap_vision_assets.documents.synthesis.stamps import place_stamp
+from sap_vision_assets.documents.synthesis.styles import WHITE, Style, choose_style
+from sap_vision_assets.documents.synthesis.tables import table_block
 from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
     Block,
-    PrintedWord,
     beside,
     flow,
-    framed,
-    line_width,
     paint,
+    recolored,
     runs,
     stack,
 )
-from sap_vision_assets.documents.synthesis.content import DocumentContent, Paragraph
-from sap_vision_assets.documents.synthesis.keyvalues import header_block, totals_block
-from sap_vision_assets.documents.synthesis.letterheads import footer_block, letterhead_block, parties_block
-from sap_vision_assets.documents.synthesis.marks import barcode, signature, stamp
-from sap_vision_assets.documents.synthesis.skeletons import Skeleton, choose_skeleton
-from sap_vision_assets.documents.synthesis.styles import WHITE, Style, choose_style
-from sap_vision_assets.documents.synthesis.tables import table_block
 
 A4_INCHES = (8.27, 11.69)
 LETTER_INCHES = (8.5, 11.0)
-PAGE_WORD = {"de": "Seite", "fr": "Page", "es": "Página", "it": "Pagina", "nl": "Pagina", "pl": "Strona"}
-STAMP_COLORS = ((150, 30, 40), (30, 50, 140), (25, 100, 60), (70, 40, 120))
-INKS = ((20, 30, 90), (15, 15, 20), (30, 30, 60))
+PAGE_WORD = {"de": "Seite", "fr": "Page", "es": "Página", "it": "Pagina", "nl": "Pagina"}
+PAGE_FORMS = ("{word} 1 / 1", "{word} 1", "1", "- 1 -", "{word}: 1/1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sheet:
-    """The paper and what is decided before anything is measured."""
+    """The paper, and what is decided before anything is measured. Lengths in pixels."""
 
     width: float
     height: float
@@ -56,9 +55,12 @@ class _Sheet:
     margin_y: float
     side_share: float
     """Width of the left one of two columns, as a share of the text width."""
-    numbered: bool
+    page_number: str
+    """Empty for none."""
+    page_number_align: str
     fold_marks: bool
-    body_first: bool
+    slack_share: float
+    """Share of the free height that the skeleton's anchor takes."""
     seed: int
 
     @property
@@ -78,7 +80,7 @@ def lay_out(content: DocumentContent, *, rng: random.Random, split: str, dpi: in
     if sheet.fold_marks:
         _fold_marks(image, sheet)
     for text in content.stamps:
-        words += _place_stamp(text, image, words, rng, style)
+        words += place_stamp(text, image, rng, style.logo_family.bold, style.size)
     return Page(
         image=image,
         words=[word.text for word in words],
@@ -92,15 +94,17 @@ def lay_out(content: DocumentContent, *, rng: random.Random, split: str, dpi: in
 def _choose_sheet(content: DocumentContent, rng: random.Random, dpi: int) -> _Sheet:
     letter = content.language in ("en", "es") and rng.random() < 0.5
     width, height = (inches * dpi for inches in (LETTER_INCHES if letter else A4_INCHES))
+    word = PAGE_WORD.get(content.language, "Page")
     return _Sheet(
         width=width,
         height=height,
         margin_x=rng.uniform(0.055, 0.11) * width,
         margin_y=rng.uniform(0.035, 0.065) * height,
         side_share=rng.uniform(0.48, 0.58),
-        numbered=rng.random() < 0.4,
+        page_number=rng.choice(PAGE_FORMS).format(word=word) if rng.random() < 0.4 else "",
+        page_number_align=rng.choice(("left", "center", "right")),
         fold_marks=not letter and rng.random() < 0.15,
-        body_first=rng.random() < 0.5,
+        slack_share=rng.uniform(0.5, 1.0),
         seed=rng.getrandbits(32),
     )
 
@@ -119,146 +123,109 @@ def _fit(
         shrunk = style.shrunk(scale)
         footer = _footer(content, skeleton, shrunk, sheet)
         body = _body(content, skeleton, shrunk, sheet)
-        room = sheet.height - 2 * sheet.margin_y - footer.height - 1.5 * shrunk.size
-        if body.height <= room or scale < 0.3:
-            return body, footer, shrunk
+        slack = sheet.height - 2 * sheet.margin_y - footer.height - 1.5 * shrunk.size - body.height
+        if slack >= 0 or scale < 0.3:
+            break
         # Height falls with more than the first power of the scale, since lines also break later.
-        scale *= min(0.97, max(0.75, (room / body.height) ** 0.7))
+        scale *= min(0.97, max(0.75, (1 + slack / body.height) ** 0.7))
+    slack = slack * sheet.slack_share - 2 * shrunk.gap * shrunk.size
+    if skeleton.anchor != "none" and slack > 4 * shrunk.size:
+        body = _body(content, skeleton, shrunk, sheet, slack=slack)
+    return body, footer, shrunk
 
 
 def _title(content: DocumentContent, skeleton: Skeleton, style: Style, width: float) -> Block:
     text = content.title.upper() if style.title_upper else content.title
     align = {"center": "center", "right": "right", "corner": "right"}.get(skeleton.title, "left")
-    bar = skeleton.title == "bar"
-    color = WHITE if bar and sum(style.accent) < 400 else style.accent
+    pad = 0.6 * style.size if skeleton.title == "bar" else 0.0
     face = style.body(bold=True, share=style.title)
-    inner = width - (1.2 * style.size if bar else 0)
-    parts = [flow(runs(text, face, color), inner, align=align, leading=1.2)] if text else []
-    if bar and parts:
-        fill = style.accent if sum(style.accent) < 400 else style.tint
-        box = Block(width, parts[0].height + 0.4 * style.size)
-        box.marks.append((0, 0, Bar(width, box.height, fill)))
-        box.put(parts[0], 0.6 * style.size, 0.2 * style.size)
-        parts = [box]
-    if content.subtitle:
-        parts.append(
-            flow(runs(content.subtitle, style.body(), style.ink), width, align=align, leading=style.leading)
-        )
-    return stack(parts, gap=0.2 * style.size, width=width)
+    block = flow(runs(text, face, style.accent), width - 2 * pad, align=align, leading=1.2)
+    if skeleton.title == "bar" and block.height:
+        box = Block(width, block.height + 0.4 * style.size)
+        box.marks.append((0, 0, Bar(width, box.height, style.dark)))
+        box.put(recolored(block, WHITE), pad, 0.2 * style.size)
+        block = box
+    subtitle = flow(
+        runs(content.subtitle, style.body(), style.ink), width, align=align, leading=style.leading
+    )
+    return stack([block, subtitle], gap=0.2 * style.size, width=width)
 
 
-def _body(content: DocumentContent, skeleton: Skeleton, style: Style, sheet: _Sheet) -> Block:
+def _body(
+    content: DocumentContent, skeleton: Skeleton, style: Style, sheet: _Sheet, *, slack: float = 0.0
+) -> Block:
+    """All but the footer; `slack` pixels go in above the skeleton's anchor, or into the last table."""
     width = sheet.text_width
-    gap = style.gap * style.size
-    corner = EMPTY
-    if skeleton.title == "corner":
-        corner = _title(content, skeleton, style, 0.36 * width)
+    corner = _title(content, skeleton, style, 0.36 * width) if skeleton.title == "corner" else EMPTY
+    filler = Block(width, slack)
+    filling = slack if skeleton.anchor == "table" else 0.0
+    tables = [table_block(table, skeleton.table, style, width) for table in content.tables[:-1]]
+    tables += [table_block(table, skeleton.table, style, width, filling) for table in content.tables[-1:]]
     parts = [letterhead_block(content.sender, skeleton.letterhead, style, width, corner)]
     if skeleton.title in ("left", "center", "right", "bar"):
         parts.append(_title(content, skeleton, style, width))
     parts += _address_area(content, skeleton, style, sheet)
-    parts += [_paragraph(paragraph, style, width) for paragraph in content.introduction]
-    parts += [table_block(table, skeleton.table, style, width) for table in content.tables]
-    parts.append(totals_block(content.totals, skeleton.totals, style, width))
-    parts.append(_closing(content, skeleton, style, width))
-    parts.append(_signatures(content, style, sheet))
-    return stack(parts, gap=gap, width=width)
+    parts += [paragraph_block(paragraph, style, width) for paragraph in content.introduction]
+    parts += tables
+    parts += [filler] if skeleton.anchor == "totals" else []
+    parts += _totals_and_closing(content, skeleton, style, width, filler)
+    parts += [filler] if skeleton.anchor == "signatures" else []
+    parts.append(signature_block(content.signatories, style, width, sheet.seed))
+    return stack(parts, gap=style.gap * style.size, width=width)
+
+
+def _totals_and_closing(
+    content: DocumentContent, skeleton: Skeleton, style: Style, width: float, filler: Block
+) -> list[Block]:
+    closing = content.closing
+    if skeleton.closing == "beside_totals" and content.totals and closing:
+        space = 2 * style.size
+        right = totals_block(
+            content.totals, "plain" if skeleton.totals == "across" else skeleton.totals, style, 0.44 * width
+        )
+        room = 0.56 * width - space
+        beside_count = 1
+        while beside_count < len(closing) and (
+            closing_block(closing[: beside_count + 1], "one_column", style, room).height < 1.6 * right.height
+        ):
+            beside_count += 1
+        left = closing_block(closing[:beside_count], "one_column", style, room)
+        totals = beside([(left, 0), (right, 0.56 * width)], width=width)
+        closing = closing[beside_count:]
+    else:
+        totals = totals_block(content.totals, skeleton.totals, style, width)
+    last = closing_block(closing, skeleton.closing, style, width)
+    return [totals, filler, last] if skeleton.anchor == "closing" and last.height else [totals, last]
 
 
 def _address_area(content: DocumentContent, skeleton: Skeleton, style: Style, sheet: _Sheet) -> list[Block]:
     """Parties and header data, and the barcode with them."""
     width = sheet.text_width
-    above = skeleton.title == "above_header"
-    bars = EMPTY
-    if content.barcode is not None:
-        bars = barcode(content.barcode, style, 0.34 * width, 3.2 * style.size)
 
     def header(room: float) -> Block:
+        bars = EMPTY
+        if content.barcode is not None:
+            bars = barcode(content.barcode, style, min(room, 0.34 * width), 3.2 * style.size)
         block = header_block(content.header, skeleton.header, style, room)
-        title = _title(content, skeleton, style, room) if above else EMPTY
-        return stack([title, block], gap=0.5 * style.size, width=room)
+        title = _title(content, skeleton, style, room) if skeleton.title == "above_header" else EMPTY
+        return stack([title, block, bars], gap=0.6 * style.size, width=room)
 
     if skeleton.parties in ("beside_header", "header_first"):
-        space = 2.0 * style.size
         left = sheet.side_share * width
-        right = width - left - space
+        x = left + 2.0 * style.size
         if skeleton.parties == "header_first":
-            blocks = [
-                (stack([header(left), bars], gap=style.size), 0.0),
-                (parties_block(content.parties, skeleton.parties, style, right), left + space),
-            ]
-        else:
-            blocks = [
-                (parties_block(content.parties, skeleton.parties, style, left), 0.0),
-                (stack([header(right), bars], gap=style.size), left + space),
-            ]
-        return [beside(blocks, width=width)]
-    return [parties_block(content.parties, skeleton.parties, style, width), header(width), bars]
-
-
-def _paragraph(paragraph: Paragraph, style: Style, width: float, share: float = 1.0) -> Block:
-    heading = EMPTY
-    if paragraph.heading:
-        words = runs(paragraph.heading, style.body(bold=True, share=share), style.ink)
-        heading = flow(words, width, leading=style.leading)
-    words = runs(paragraph.text, style.body(share=share), style.ink)
-    return stack([heading, flow(words, width, leading=style.leading, justified=style.justified)], width=width)
-
-
-def _closing(content: DocumentContent, skeleton: Skeleton, style: Style, width: float) -> Block:
-    if not content.closing:
-        return EMPTY
-    gap = 0.5 * style.size
-    if skeleton.closing == "two_columns" and len(content.closing) > 1:
-        space = 2 * style.size
-        column = (width - space) / 2
-        blocks = [_paragraph(paragraph, style, column, 0.95) for paragraph in content.closing]
-        half = sum(block.height for block in blocks) / 2
-        left: list[Block] = []
-        while blocks and sum(block.height for block in left) + blocks[0].height / 2 < half:
-            left.append(blocks.pop(0))
-        columns = [
-            (stack(left, gap=gap, width=column), 0.0),
-            (stack(blocks, gap=gap, width=column), column + space),
-        ]
-        return beside(columns, width=width)
-    if skeleton.closing == "framed":
-        pad = 0.6 * style.size
-        inner = [_paragraph(paragraph, style, width - 2 * pad) for paragraph in content.closing]
-        return framed(stack(inner, gap=gap), padding=pad, outline=style.faint, thickness=style.rule)
-    share = 0.88 if skeleton.closing == "small_print" else 1.0
-    return stack(
-        (_paragraph(paragraph, style, width, share) for paragraph in content.closing), gap=gap, width=width
-    )
-
-
-def _signatures(content: DocumentContent, style: Style, sheet: _Sheet) -> Block:
-    if not content.signatories:
-        return EMPTY
-    width = sheet.text_width
-    column = min(0.4 * width, width / len(content.signatories) - style.size)
-    rng = random.Random(sheet.seed)
-    cells = []
-    for name in content.signatories:
-        written = signature(rng.getrandbits(32), 0.75 * column, 3.4 * style.size, rng.choice(INKS))
-        line = Block(column, style.rule)
-        line.rule(0, 0, column, style.faint, style.rule)
-        printed = flow(runs(name, style.body(share=0.95), style.ink), column, leading=style.leading)
-        cells.append(stack([written, line, printed], width=column))
-    step = width / len(cells)
-    return beside([(cell, number * step) for number, cell in enumerate(cells)], width=width)
+            parties = parties_block(content.parties, skeleton.parties, style, width - x)
+            return [beside([(header(left), 0.0), (parties, x)], width=width)]
+        parties = parties_block(content.parties, skeleton.parties, style, left)
+        return [beside([(parties, 0.0), (header(width - x), x)], width=width)]
+    return [parties_block(content.parties, skeleton.parties, style, width), header(width)]
 
 
 def _footer(content: DocumentContent, skeleton: Skeleton, style: Style, sheet: _Sheet) -> Block:
-    parts = [footer_block(content.footer, skeleton.footer, style, sheet.text_width)]
-    if sheet.numbered:
-        words = runs(
-            f"{PAGE_WORD.get(content.language, 'Page')} 1 / 1", style.body(share=style.small), style.ink
-        )
-        parts.append(
-            flow(words, sheet.text_width, align=random.Random(sheet.seed).choice(("left", "center", "right")))
-        )
-    return stack(parts, gap=0.4 * style.size, width=sheet.text_width)
+    words = runs(sheet.page_number, style.body(share=style.small), style.ink)
+    number = flow(words, sheet.text_width, align=sheet.page_number_align)
+    small_print = footer_block(content.footer, skeleton.footer, style, sheet.text_width)
+    return stack([small_print, number], gap=0.4 * style.size, width=sheet.text_width)
 
 
 def _fold_marks(image: Image.Image, sheet: _Sheet) -> None:
@@ -266,40 +233,3 @@ def _fold_marks(image: Image.Image, sheet: _Sheet) -> None:
     for millimetres in (105, 148.5, 210):
         y = round(millimetres / 297 * sheet.height)
         image.paste((120, 120, 120), (round(0.012 * sheet.width), y, round(0.03 * sheet.width), y + 1))
-
-
-def _place_stamp(
-    text: str, image: Image.Image, words: list[PrintedWord], rng: random.Random, style: Style
-) -> list[PrintedWord]:
-    """Stamps where the page is white, and nowhere when it is full; a stamp's words are words of the page."""
-    color = rng.choice(STAMP_COLORS)
-    for share in (1.7, 1.3, 1.0):
-        picture, printed = stamp(text, rng, style.body(bold=True, share=share), color)
-        for _ in range(40):
-            x = rng.uniform(0.05, 0.95) * (image.width - picture.width)
-            y = rng.uniform(0.05, 0.92) * (image.height - picture.height)
-            box = (x - 3, y - 3, x + picture.width + 3, y + picture.height + 3)
-            if x > 0 and not any(_overlap(box, word.box_px) for word in words):
-                left, top = round(x), round(y)
-                image.paste(picture, (left, top), picture)
-                return [
-                    PrintedWord(
-                        word.text,
-                        word.label,
-                        (
-                            word.box_px[0] + left,
-                            word.box_px[1] + top,
-                            word.box_px[2] + left,
-                            word.box_px[3] + top,
-                        ),
-                    )
-                    for word in printed
-                ]
-    return []
-
-
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-__all__ = ["Page", "lay_out", "line_width"]

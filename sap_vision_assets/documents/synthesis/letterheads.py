@@ -6,10 +6,11 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
     Block,
-    Run,
     beside,
+    extent,
     flow,
     framed,
+    in_a_row,
     line_width,
     runs,
     stack,
@@ -66,7 +67,7 @@ def letterhead_block(party: Party, form: str, style: Style, width: float, corner
         contact = stack([contact, corner], gap=gap, width=side)
         named = _named(party, style, 0.58 * width, style.accent)
         if mirrored:
-            face_width = min(0.58 * width, max(_extent(named), 0.2 * width))
+            face_width = min(0.58 * width, max(extent(named), 0.2 * width))
             return beside([(contact, 0), (named, width - face_width)], width=width)
         return beside([(named, 0), (contact, width - side)], width=width)
     if form in ("stacked_left", "stacked_right", "stacked_center"):
@@ -80,20 +81,6 @@ def letterhead_block(party: Party, form: str, style: Style, width: float, corner
     rule = Block(width, 2 * style.rule + 2)
     rule.rule(0, 1, width, style.accent, 2 * style.rule)
     return stack([top, rule, _contact(rest, style, width, "left", style.ink)], gap=gap, width=width)
-
-
-def _extent(block: Block) -> float:
-    """How far to the right the block's words and pictures reach."""
-    from sap_vision_assets.documents.synthesis.typesetting import Placed
-
-    return max(
-        (
-            x + mark.run.font.length(mark.run.text) + 1
-            for x, _, mark in block.marks
-            if isinstance(mark, Placed)
-        ),
-        default=0.0,
-    )
 
 
 def _stacked(party: Party, align: str, style: Style, width: float, corner: Block) -> Block:
@@ -114,10 +101,10 @@ def _stacked(party: Party, align: str, style: Style, width: float, corner: Block
 def _banner(party: Party, style: Style, width: float, corner: Block) -> Block:
     """White on the accent colour, from margin to margin; the address stands below or at its right."""
     pad = 0.8 * style.size
-    named = _named(party, style, 0.52 * width, WHITE, style.accent)
+    named = _named(party, style, 0.52 * width, WHITE, style.dark)
     contact = _contact(party.lines[1:], style, 0.4 * width - pad, "right", WHITE)
     inner = beside([(named, pad), (contact, 0.6 * width)], width=width, align="middle")
-    banner = Block(width, inner.height + 2 * pad, [(0, 0, Bar(width, inner.height + 2 * pad, style.accent))])
+    banner = Block(width, inner.height + 2 * pad, [(0, 0, Bar(width, inner.height + 2 * pad, style.dark))])
     banner.put(inner, 0, pad)
     return stack([banner, corner], gap=style.size, align="right", width=width)
 
@@ -128,37 +115,11 @@ def _one_line(party: Party, style: Style, width: float, corner: Block) -> Block:
     named = _named(party, style, 0.6 * width if corner.height else width, style.accent)
     top = beside([(named, 0), (corner, width - corner.width)], width=width, align="middle")
     parts = [runs(line, face, style.ink) for line in party.lines[1:]]
-    return stack([top, in_a_row(parts, style, width, "left")], gap=0.4 * style.size, width=width)
-
-
-def in_a_row(parts: Sequence[list[Run]], style: Style, width: float, align: str) -> Block:
-    """Short lines joined to long ones, with a thin upright rule between neighbours."""
-    space = 1.1 * style.size
-    rows: list[list[list[Run]]] = [[]]
-    used = 0.0
-    for part in filter(None, parts):
-        length = line_width(part)
-        if rows[-1] and used + length > width:
-            rows.append([])
-            used = 0.0
-        rows[-1].append(part)
-        used += length + space
-    blocks = []
-    for row in filter(None, rows):
-        natural = min(width, sum(map(line_width, row)) + space * (len(row) - 1))
-        x = {"left": 0.0, "center": (width - natural) / 2, "right": width - natural}[align]
-        block = Block(width, 0)
-        for number, part in enumerate(row):
-            piece = flow(part, min(line_width(part) + 1, width), leading=style.leading)
-            if number:
-                block.rule(
-                    x - space / 2, 0.2 * piece.height, 0.6 * piece.height, style.faint, 1, upright=True
-                )
-            block.put(piece, x, 0)
-            block.height = max(block.height, piece.height)
-            x += line_width(part) + space
-        blocks.append(block)
-    return stack(blocks, width=width)
+    return stack(
+        [top, in_a_row(parts, width, space=1.1 * style.size, leading=style.leading, color=style.faint)],
+        gap=0.4 * style.size,
+        width=width,
+    )
 
 
 def _party(party: Party, style: Style, width: float, *, captioned: bool = True) -> Block:
@@ -242,7 +203,8 @@ def footer_block(columns: Sequence[Sequence[Line]], form: str, style: Style, wid
     face = style.body(share=style.small)
     if form in ("centered", "stacked"):
         parts = [runs(line, face, style.ink) for column in filled for line in column]
-        return in_a_row(parts, style, width, "center" if form == "centered" else "left")
+        align = "center" if form == "centered" else "left"
+        return in_a_row(parts, width, space=style.size, leading=1.2, color=style.faint, align=align)
     space = style.size
     column_width = (width - space * (len(filled) - 1)) / len(filled)
     cells = [

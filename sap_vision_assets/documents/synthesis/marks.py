@@ -261,19 +261,16 @@ def _spline(a: float, b: float, c: float, d: float, t: float) -> float:
 
 
 def barcode(text: Text, style: Style, width: float, height: float) -> Block:
-    """Code 128 bars with the text below them."""
-    printed = flow(runs((text,), style.body(share=0.9), style.ink), width, align="center", leading=1.2)
+    """Code 128 bars, `width` wide at most where that is at all legible, with the text below them."""
     modules = Code128(text.text.encode("ascii", "ignore").decode() or "0").build()[0]
-    module = max(1, round(width / (len(modules) + 20)))
-    bars = len(modules) * module
-    block = Block(max(width, bars), height + printed.height)
+    module = max(1, int(width / len(modules)))
+    bars = float(len(modules) * module)
+    printed = flow(runs((text,), style.body(share=0.9), style.ink), bars, align="center", leading=1.3)
 
     def paint(image: Image.Image, x: float, y: float) -> None:
-        row = Image.new("1", (len(modules), 1), 1)
-        row.putdata([bit == "0" for bit in modules])
-        tile = row.resize((bars, round(height)), Image.Resampling.NEAREST)
+        row = Image.new("L", (len(modules), 1))
+        row.putdata([0 if bit == "1" else 255 for bit in modules])
+        tile = row.resize((round(bars), round(height)), Image.Resampling.NEAREST)
         image.paste(tile.convert("RGB"), (round(x), round(y)))
 
-    block.marks.append(((block.width - bars) / 2, 0, Drawing(paint)))
-    block.put(printed, (block.width - width) / 2, height)
-    return block
+    return stack([Block(bars, height, [(0, 0, Drawing(paint))]), printed], width=bars)

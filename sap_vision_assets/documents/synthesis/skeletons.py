@@ -30,7 +30,19 @@ PARTIES = (
     "boxes",
     "caption_left",
 )
-HEADERS = ("inline", "aligned", "aligned_right", "grid", "two_columns", "above", "above_boxed", "table_row")
+HEADERS = (
+    "inline",
+    "aligned",
+    "aligned_right",
+    "captions_right",
+    "underlined",
+    "sentence",
+    "grid",
+    "two_columns",
+    "above",
+    "above_boxed",
+    "table_row",
+)
 TABLES = (
     "ruled",
     "boxed",
@@ -42,7 +54,9 @@ TABLES = (
     "row_rules",
 )
 TOTALS = ("plain", "ruled", "boxed", "filled_last", "across", "leaders")
-CLOSINGS = ("one_column", "two_columns", "small_print", "framed")
+CLOSINGS = ("one_column", "two_columns", "small_print", "framed", "beside_totals")
+ANCHORS = ("none", "none", "none", "table", "totals", "closing", "signatures")
+"""What moves down to the page's foot when the page is not full."""
 FOOTERS = ("columns", "columns_ruled", "centered", "stacked", "band")
 
 SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -58,6 +72,7 @@ class Skeleton:
     totals: str
     closing: str
     footer: str
+    anchor: str
 
     @property
     def arrangement(self) -> tuple[str, str, str, str]:
@@ -93,4 +108,5 @@ def choose_skeleton(rng: random.Random, split: str) -> Skeleton:
         totals=rng.choice(TOTALS),
         closing=rng.choice(CLOSINGS),
         footer=rng.choice(FOOTERS),
+        anchor=rng.choice(ANCHORS),
     )

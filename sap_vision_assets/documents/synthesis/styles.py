@@ -65,6 +65,12 @@ class Style:
     contact_share: float
     """Size of the letterhead's lines, as a share of `size`."""
 
+    @property
+    def dark(self) -> Color:
+        """Of filled cells behind white text."""
+        red, green, blue = (round(0.8 * value) for value in self.accent)
+        return self.accent if sum(self.accent) < 380 else (red, green, blue)
+
     def body(self, *, bold: bool = False, share: float = 1.0, italic: bool = False) -> Font:
         file = self.family.bold if bold else self.family.italic if italic else self.family.regular
         return font(file, self.size * share)

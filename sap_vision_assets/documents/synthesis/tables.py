@@ -27,8 +27,11 @@ class _Cells:
     """Row, column, line, word."""
 
 
-def table_block(table: Table, form: str, style: Style, width: float) -> Block:
-    """The table over the whole `width`; it is set smaller until its columns have room."""
+def table_block(table: Table, form: str, style: Style, width: float, filling: float = 0.0) -> Block:
+    """The table over the whole `width`, set smaller until its columns have room.
+
+    `filling` pixels of empty rows follow the last row of the boxed forms, as preprinted pages have them.
+    """
     if not table.columns:
         return EMPTY
     share = 1.0
@@ -37,12 +40,12 @@ def table_block(table: Table, form: str, style: Style, width: float) -> Block:
         pad = max(2.0, 0.8 * style.padding * style.size)
         widths = _column_widths(table, cells, width, pad, share)
         if widths is not None:
-            return _draw(table, cells, form, style, widths, pad)
+            return _draw(table, cells, form, style, widths, pad, filling)
         share *= 0.94
 
 
 def _cells(table: Table, form: str, style: Style, share: float) -> _Cells:
-    filled = form in ("filled_header", "zebra") and sum(style.accent) < 400
+    filled = form in ("filled_header", "zebra")
     face = style.body(bold=True, share=share * (0.9 if style.small < 0.82 else 1.0))
     color = WHITE if filled else style.ink
     return _Cells(
@@ -90,7 +93,9 @@ def _row(cells: Sequence[Block], widths: Sequence[float], pad: float, gap: float
     return row
 
 
-def _draw(table: Table, cells: _Cells, form: str, style: Style, widths: list[float], pad: float) -> Block:
+def _draw(
+    table: Table, cells: _Cells, form: str, style: Style, widths: list[float], pad: float, filling: float
+) -> Block:
     whole = Block(sum(widths), 0)
     gap = (0.45 if form in ("boxed", "zebra", "filled_header") else 0.3) * pad + 1
     thick = style.rule * (2 if form == "ruled" else 1)
@@ -104,8 +109,7 @@ def _draw(table: Table, cells: _Cells, form: str, style: Style, widths: list[flo
         gap,
     )
     if form in ("filled_header", "zebra"):
-        fill = style.accent if sum(style.accent) < 400 else style.tint
-        whole.marks.append((0, 0, Bar(whole.width, header.height, fill)))
+        whole.marks.append((0, 0, Bar(whole.width, header.height, style.dark)))
     elif form == "boxed":
         whole.marks.append((0, 0, Bar(whole.width, header.height, style.tint)))
     edges = [0.0]
@@ -127,6 +131,9 @@ def _draw(table: Table, cells: _Cells, form: str, style: Style, widths: list[flo
             whole.marks.append((0, whole.height, Bar(whole.width, block.height, style.tint)))
         whole.put(block, 0, whole.height)
         whole.height += block.height
+        edges.append(whole.height)
+    if form in ("boxed", "vertical_rules") and filling:
+        whole.height += filling
         edges.append(whole.height)
     _rules(whole, form, style, widths, edges, thick)
     whole.height += 2 * style.rule

@@ -5,7 +5,7 @@ order; all lengths are in pixels, origin at the block's top left.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image, ImageDraw
 
@@ -190,6 +190,56 @@ def framed(
     whole.marks.append((0, 0, Bar(whole.width, whole.height, fill, outline, thickness)))
     whole.put(block, padding, padding)
     return whole
+
+
+def in_a_row(
+    parts: Sequence[list[Run]],
+    width: float,
+    *,
+    space: float,
+    leading: float,
+    color: Color,
+    align: str = "left",
+) -> Block:
+    """Short lines joined to long ones, with a thin upright rule between neighbours."""
+    rows: list[list[list[Run]]] = [[]]
+    used = 0.0
+    for part in filter(None, parts):
+        length = line_width(part)
+        if rows[-1] and used + length > width:
+            rows.append([])
+            used = 0.0
+        rows[-1].append(part)
+        used += length + space
+    blocks = []
+    for row in filter(None, rows):
+        natural = min(width, sum(map(line_width, row)) + space * (len(row) - 1))
+        x = {"left": 0.0, "center": (width - natural) / 2, "right": width - natural}[align]
+        block = Block(width, 0)
+        for number, part in enumerate(row):
+            piece = flow(part, min(line_width(part) + 1, width), leading=leading)
+            if number:
+                block.rule(x - space / 2, 0.2 * piece.height, 0.6 * piece.height, color, 1, upright=True)
+            block.put(piece, x, 0)
+            block.height = max(block.height, piece.height)
+            x += line_width(part) + space
+        blocks.append(block)
+    return stack(blocks, width=width)
+
+
+def extent(block: Block) -> float:
+    """How far to the right the block's words reach."""
+    ends = [x + mark.run.font.length(mark.run.text) for x, _, mark in block.marks if isinstance(mark, Placed)]
+    return max(ends, default=0.0) + 1
+
+
+def recolored(block: Block, color: Color) -> Block:
+    """The block with all its words in one colour."""
+    marks = [
+        (x, y, Placed(replace(mark.run, color=color)) if isinstance(mark, Placed) else mark)
+        for x, y, mark in block.marks
+    ]
+    return Block(block.width, block.height, marks)
 
 
 @dataclass(frozen=True, slots=True)
