@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from sap_vision_assets.documents.synthesis.content import KeyValue
+from sap_vision_assets.documents.synthesis.styles import WHITE, Style
 from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
@@ -16,8 +18,6 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     runs,
     stack,
 )
-from sap_vision_assets.documents.synthesis.content import KeyValue
-from sap_vision_assets.documents.synthesis.styles import WHITE, Style
 
 
 def header_block(pairs: Sequence[KeyValue], form: str, style: Style, width: float) -> Block:

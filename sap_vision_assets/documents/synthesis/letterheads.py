@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from sap_vision_assets.documents.synthesis.content import Line, Party
+from sap_vision_assets.documents.synthesis.faces import font
+from sap_vision_assets.documents.synthesis.logos import logo
+from sap_vision_assets.documents.synthesis.styles import WHITE, Color, Style
 from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
@@ -15,10 +19,6 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     runs,
     stack,
 )
-from sap_vision_assets.documents.synthesis.content import Line, Party
-from sap_vision_assets.documents.synthesis.faces import font
-from sap_vision_assets.documents.synthesis.marks import logo
-from sap_vision_assets.documents.synthesis.styles import WHITE, Color, Style
 
 
 def _name(party: Party, style: Style, width: float, align: str, color: Color) -> Block:

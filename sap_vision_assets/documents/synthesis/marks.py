@@ -1,4 +1,4 @@
-"""Marks that are drawn, not set: logos, rubber stamps, signatures and barcodes."""
+"""Marks that are drawn, not set: rubber stamps, signatures and barcodes."""
 
 import math
 import random
@@ -7,6 +7,9 @@ from itertools import pairwise
 from barcode.codex import Code128
 from PIL import Image, ImageDraw
 
+from sap_vision_assets.documents.synthesis.content import Text
+from sap_vision_assets.documents.synthesis.faces import Font
+from sap_vision_assets.documents.synthesis.styles import Color, Style
 from sap_vision_assets.documents.synthesis.typesetting import (
     BASELINE,
     Block,
@@ -14,126 +17,11 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     PrintedWord,
     flow,
     runs,
+    stack,
 )
-from sap_vision_assets.documents.synthesis.content import Text
-from sap_vision_assets.documents.synthesis.faces import Font
-from sap_vision_assets.documents.synthesis.styles import WHITE, Color, Style
 from sap_vision_assets.vocabulary import OUTSIDE
 
 SUPERSAMPLING = 3
-
-
-def logo(seed: int, size: float, color: Color, ground: Color = WHITE) -> Block:
-    """A company's emblem in a square of `size`; the same seed draws the same emblem at every size."""
-    rng = random.Random(seed)
-    shape = rng.choice(_SHAPES)
-    variant = rng.random()
-    second = tuple(round(0.45 * c + 0.55 * g) for c, g in zip(color, ground, strict=True))
-    side = max(8, round(size))
-
-    def paint(image: Image.Image, x: float, y: float) -> None:
-        big = side * SUPERSAMPLING
-        tile = Image.new("RGB", (big, big), ground)
-        shape(ImageDraw.Draw(tile), big, color, second, ground, variant)
-        image.paste(tile.resize((side, side), Image.Resampling.BOX), (round(x), round(y)))
-
-    return Block(side, side, [(0, 0, Drawing(paint))])
-
-
-def _rings(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    draw.ellipse((0, 0, s - 1, s - 1), fill=a)
-    inset = round((0.14 + 0.07 * v) * s)
-    draw.ellipse((inset, inset, s - 1 - inset, s - 1 - inset), fill=g)
-    draw.ellipse((2 * inset, 2 * inset, s - 1 - 2 * inset, s - 1 - 2 * inset), fill=b)
-
-
-def _bars(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    count = 3 + round(v)
-    width = s / (count * 1.4)
-    for number in range(count):
-        left = number * 1.4 * width
-        top = s * (1 - (number + 1.5) / (count + 0.5))
-        draw.rectangle((left, max(0, top), left + width, s - 1), fill=a if number % 2 == 0 else b)
-
-
-def _diamond(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    half = s // 2
-    draw.polygon([(half, 0), (s - 1, half), (half, s - 1), (0, half)], fill=a)
-    draw.polygon([(half, 0), (s - 1, half), (half, half)], fill=b)
-    if v > 0.5:
-        inner = s // 4
-        draw.polygon([(half, inner), (s - inner, half), (half, s - inner), (inner, half)], fill=g)
-
-
-def _tiles(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    gap = round(s * 0.06)
-    cell = (s - gap) // 2
-    for row in range(2):
-        for column in range(2):
-            left, top = column * (cell + gap), row * (cell + gap)
-            fill = b if (row + column) % 2 == (v > 0.5) else a
-            draw.rectangle((left, top, left + cell, top + cell), fill=fill)
-
-
-def _hexagon(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    center = s / 2
-    for radius, fill in ((0.5, a), (0.3 + 0.08 * v, g), (0.2, b)):
-        points = [
-            (center + radius * s * math.cos(k * math.pi / 3), center + radius * s * math.sin(k * math.pi / 3))
-            for k in range(6)
-        ]
-        draw.polygon(points, fill=fill)
-
-
-def _peaks(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    draw.polygon([(0, 0.9 * s), (0.38 * s, 0.15 * s), (0.76 * s, 0.9 * s)], fill=a)
-    draw.polygon([(0.42 * s, 0.9 * s), (0.7 * s, (0.3 + 0.15 * v) * s), (s - 1, 0.9 * s)], fill=b)
-
-
-def _swoosh(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    draw.pieslice((0, 0, s - 1, s - 1), 200, 380, fill=a)
-    draw.ellipse((0.05 * s, 0.28 * s, 0.95 * s, 1.1 * s), fill=g)
-    draw.ellipse((0.38 * s, 0.5 * s, (0.66 + 0.1 * v) * s, (0.78 + 0.1 * v) * s), fill=b)
-
-
-def _gear(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    center, teeth = s / 2, 8 + round(4 * v)
-    points = []
-    for tooth in range(4 * teeth):
-        radius = s * (0.5 if tooth % 4 < 2 else 0.4)
-        angle = 2 * math.pi * tooth / (4 * teeth)
-        points.append((center + radius * math.cos(angle), center + radius * math.sin(angle)))
-    draw.polygon(points, fill=a)
-    for radius, fill in ((0.26, g), (0.13, b)):
-        box = (center - radius * s, center - radius * s, center + radius * s, center + radius * s)
-        draw.ellipse(box, fill=fill)
-
-
-def _slashes(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    lean = (0.25 + 0.15 * v) * s
-    for number, fill in enumerate((a, b, a)):
-        left = number * 0.25 * s
-        draw.polygon(
-            [(left + lean, 0), (left + lean + 0.16 * s, 0), (left + 0.16 * s, s - 1), (left, s - 1)],
-            fill=fill,
-        )
-
-
-def _shield(draw: ImageDraw.ImageDraw, s: int, a: Color, b: Color, g: Color, v: float) -> None:
-    draw.polygon(
-        [
-            (0.1 * s, 0.05 * s),
-            (0.9 * s, 0.05 * s),
-            (0.9 * s, 0.55 * s),
-            (0.5 * s, s - 1),
-            (0.1 * s, 0.55 * s),
-        ],
-        fill=a,
-    )
-    draw.rectangle((0.1 * s, 0.3 * s, 0.9 * s, (0.4 + 0.1 * v) * s), fill=b if v > 0.4 else g)
-
-
-_SHAPES = (_rings, _bars, _diamond, _tiles, _hexagon, _peaks, _swoosh, _gear, _slashes, _shield)
 
 
 def stamp(text: str, rng: random.Random, face: Font, color: Color) -> tuple[Image.Image, list[PrintedWord]]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sap_vision_assets.documents.synthesis.content import Table
+from sap_vision_assets.documents.synthesis.styles import WHITE, Style
 from sap_vision_assets.documents.synthesis.typesetting import (
     EMPTY,
     Bar,
@@ -14,8 +16,6 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     runs,
     stack,
 )
-from sap_vision_assets.documents.synthesis.content import Table
-from sap_vision_assets.documents.synthesis.styles import WHITE, Style
 
 
 @dataclass(slots=True)

@@ -145,7 +145,7 @@ def flow(
         size = max(word.font.size for word in line)
         height = size * leading
         slack = width - line_width(line)
-        stretch = slack / (len(line) - 1) if justified and 1 < len(line) and number < len(lines) - 1 else 0.0
+        stretch = slack / (len(line) - 1) if justified and len(line) > 1 and number < len(lines) - 1 else 0.0
         x = {"left": 0.0, "center": slack / 2, "right": slack}[align] if not stretch else 0.0
         for word in line:
             block.marks.append((x, block.height + height / 2 + size * BASELINE, Placed(word)))
