@@ -1,19 +1,22 @@
 """Where artefacts live: written once, named by what made them, visible by one atomic rename.
 
-    <root>/<asset>/<partition...>/<digest>/...files      data; without manifest.json it is a draft or an orphan
+    <root>/<asset>/<partition...>/<digest>/...files      data; a draft or an orphan without manifest.json
     <root>/<asset>/<partition...>/<digest>/manifest.json what made it, and size and SHA-256 of every file
     <root>/<asset>/<partition...>/current.json           names the digest that readers get
 
-Nothing else in the package joins these paths. The root is a local directory or any fsspec URL; drafts are always
-local, and an object store gets the files first and the manifest last.
+Nothing else in the package joins these paths. The root is a local directory or any fsspec URL; drafts are
+always local, and an object store gets the files first and the manifest last.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -33,6 +36,7 @@ CURRENT = "current.json"
 RESUMABLE = ".resumable"
 DIGEST_CHARS = 20
 """Hex digits of the digest in a directory's name; the manifest has all 64."""
+_DIGEST_NAME = re.compile(f"[0-9a-f]{{{DIGEST_CHARS}}}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,8 @@ class Artifact:
             size = file.stat().st_size
             if size != record["size"] or _sha256(file) != record["sha256"]:
                 raise ArtifactError(
-                    f"{file}: {size} bytes are not the {record['size']} that the manifest promises, or a byte "
-                    f"has changed; delete {self.path} and materialise {self.spec.asset} again"
+                    f"{file}: {size} bytes are not the {record['size']} that the manifest promises, or a "
+                    f"byte has changed; delete {self.path} and materialise {self.spec.asset} again"
                 )
 
 
@@ -109,7 +113,7 @@ class ArtifactStore:
         """The artefact of `spec`: the published one, or what `make(directory)` writes, published as current.
 
         `make` returns the summary. When it raises, nothing becomes visible, the former version stays current,
-        and the draft is removed, unless `resumable`: then the next call gets the same directory as it was left.
+        and the draft is removed, unless `resumable`: then the next call gets the directory as it was left.
         A second writer of the same artefact waits, and then finds it made.
         """
         draft = self._local_dir(spec.asset, spec.partition) / spec.digest[:DIGEST_CHARS]
@@ -144,19 +148,19 @@ class ArtifactStore:
 
     def current(self, asset: str, partition: str = "") -> Artifact | None:
         """The artefact that readers of this asset partition get, or None when none was made yet."""
-        pointer = self._dir(asset, partition) / CURRENT
-        if not pointer.exists():
+        digest = self._current_digest(asset, partition)
+        if digest is None:
             return None
-        digest = json.loads(pointer.read_text())["digest"]
         found = self.find(asset, partition, digest)
         if found is None:
             raise ArtifactError(
-                f"{pointer} names {digest}, which is gone; materialise {asset} {partition} again"
+                f"{self._dir(asset, partition) / CURRENT} names {digest}, which is gone; "
+                f"materialise {asset} {partition} again"
             )
         return found
 
     def require(self, asset: str, partition: str = "") -> Artifact:
-        """`current`, verified; raises ArtifactError with what to do when there is none or a file is damaged."""
+        """`current`, verified. Raises ArtifactError that says what to do when it is missing or damaged."""
         found = self.current(asset, partition)
         if found is None:
             raise ArtifactError(f"{asset} {partition}: not made yet below {self.root}; materialise it first")
@@ -196,38 +200,36 @@ class ArtifactStore:
 
         Drafts of resumable artefacts stay for `resumable_days` after their last change.
         """
-        current = self.current(asset, partition)
-        needed = self._digests_in_use() | ({current.digest} if current else set())
-        published = self.versions(asset, partition)
-        old = [name for name in published[: -self.keep] if not any(d.startswith(name) for d in needed)]
+        source, local = self._dir(asset, partition), self._local_dir(asset, partition)
+        used = self._digests_in_use()
         gone = []
-        for name in old:
-            # The manifest goes first: a half-removed version is an orphan, never a damaged artefact.
-            (self._dir(asset, partition) / name / MANIFEST).unlink()
-            _remove_tree(self._dir(asset, partition) / name)
-            gone.append(name)
-        folder = self._local_dir(asset, partition)
-        for draft in [entry for entry in folder.iterdir() if entry.is_dir()] if folder.exists() else []:
-            if self._is_orphan(draft, resumable_days):
-                shutil.rmtree(draft, ignore_errors=True)
-                gone.append(draft.name)
-        return gone
+        for name in self.versions(asset, partition)[: -self.keep]:
+            with _lock_if_free(local / name) as is_mine:
+                # A writer that finds this version made points to it under the same lock: so look again.
+                needed = used | {self._current_digest(asset, partition) or ""}
+                if is_mine and not any(digest.startswith(name) for digest in needed):
+                    # The manifest goes first: a half-removed version is an orphan, never a damaged artefact.
+                    (source / name / MANIFEST).unlink(missing_ok=True)
+                    _remove_tree(source / name)
+                    gone.append(name)
+        for draft in [entry for entry in local.iterdir() if entry.is_dir()] if local.exists() else []:
+            if not _DIGEST_NAME.fullmatch(draft.name):
+                continue
+            with _lock_if_free(draft) as is_mine:
+                if is_mine and self._is_orphan(source, draft, resumable_days):
+                    shutil.rmtree(draft, ignore_errors=True)
+                    gone.append(draft.name)
+        return sorted(set(gone))
 
-    def _is_orphan(self, draft: Path, resumable_days: float) -> bool:
-        if (draft / MANIFEST).exists() or len(draft.name) != DIGEST_CHARS:
+    def _is_orphan(self, source: UPath, draft: Path, resumable_days: float) -> bool:
+        if (source / draft.name / MANIFEST).exists():
             return False
-        if (
-            not self._is_local
-            and (self.root / draft.relative_to(self._local_root).as_posix() / MANIFEST).exists()
-        ):
-            return False
-        if (draft / RESUMABLE).exists() and time.time() - draft.stat().st_mtime < resumable_days * 86400:
-            return False
-        try:
-            with FileLock(f"{draft}.lock", timeout=0):
-                return True
-        except Timeout:
-            return False
+        marker = draft / RESUMABLE
+        return not marker.exists() or time.time() - draft.stat().st_mtime >= resumable_days * 86400
+
+    def _current_digest(self, asset: str, partition: str) -> str | None:
+        pointer = self._dir(asset, partition) / CURRENT
+        return str(json.loads(pointer.read_text())["digest"]) if pointer.exists() else None
 
     def _digests_in_use(self) -> set[str]:
         used: set[str] = set()
@@ -239,13 +241,15 @@ class ArtifactStore:
         return used
 
     def _publish(self, spec: ArtifactSpec, draft: Path, summary: JsonObject) -> Artifact:
-        (draft / RESUMABLE).unlink(missing_ok=True)
+        for leftover in draft.glob(f"{MANIFEST}.*.tmp"):  # Of a writer that was killed at this point.
+            leftover.unlink()
         files = {
             file.relative_to(draft).as_posix(): {
                 "size": file.stat().st_size,
                 "sha256": _sha256(file, sync=True),
             }
             for file in sorted(_files(draft))
+            if file != draft / RESUMABLE
         }
         created_at = datetime.now(UTC).isoformat()
         record = {
@@ -261,7 +265,9 @@ class ArtifactStore:
             target = self._dir(spec.asset, spec.partition) / draft.name
             for name in files:
                 _upload(draft / name, target / name)
-            (target / MANIFEST).write_text(json.dumps(record, indent=1))
+            (target / MANIFEST).write_text(json.dumps(record, indent=1, allow_nan=False))
+        # Last: a sweep between here and the manifest would take a finished training for an orphan.
+        (draft / RESUMABLE).unlink(missing_ok=True)
         return Artifact(
             spec=spec, digest=spec.digest, path=draft, files=files, summary=summary, created_at=created_at
         )
@@ -286,6 +292,8 @@ def code_version(*stations: str) -> str:
     digest = hashlib.sha256()
     for station in sorted(stations):
         folder = Path(str(resources.files("sap_vision_assets"))) / station
+        if not folder.is_dir():
+            raise InputError(f"code_version: the package has no station {station!r}")
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(f"{station}/{file.relative_to(folder).as_posix()}\0".encode())
@@ -302,9 +310,25 @@ def canonical_json(value: object) -> bytes:
 
 def _parts(asset: str, partition: str) -> list[str]:
     parts = [*asset.split("/"), *(partition.split("|") if partition else [])]
-    if any(part in ("", ".", "..") or part != part.strip() or "\\" in part for part in parts):
+    if any(part in ("", ".", "..") or part != part.strip() or {"/", "\\"} & set(part) for part in parts):
         raise InputError(f"asset {asset!r}, partition {partition!r}: not a usable artefact name")
     return parts
+
+
+@contextmanager
+def _lock_if_free(draft: Path) -> Iterator[bool]:
+    """Holds the lock of a draft's writer, and yields True; False when a writer has it."""
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{draft}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _as_reused(artifact: Artifact) -> Artifact:
@@ -323,12 +347,16 @@ def _sha256(file: Path, *, sync: bool = False) -> str:
 
 
 def _write_atomically(target: Path, record: object) -> None:
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as stream:
-        json.dump(record, stream, indent=1, allow_nan=False)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, target)
+    # Not the process id: two threads of one process may publish into one partition.
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("w") as stream:
+            json.dump(record, stream, indent=1, allow_nan=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -348,10 +376,10 @@ def _download(source: UPath, target: Path, files: Mapping[str, Mapping[str, Any]
         if local.is_file() and local.stat().st_size == record["size"]:
             continue
         local.parent.mkdir(parents=True, exist_ok=True)
-        temporary = local.with_name(f"{local.name}.{os.getpid()}.tmp")
+        temporary = local.with_name(f"{local.name}.{uuid.uuid4().hex}.tmp")
         with (source / name).open("rb") as stream, temporary.open("wb") as sink:
             shutil.copyfileobj(stream, sink, 1 << 20)
-        os.replace(temporary, local)
+        temporary.replace(local)
 
 
 def _remove_tree(folder: UPath) -> None:
