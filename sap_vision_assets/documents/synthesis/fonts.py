@@ -70,7 +70,7 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
             "Source Serif",
             "serif",
             "font_source_serif_pro",
-            "files/SourceSerifPro-*.ttf",
+            "files/SourceSerifPro-*.otf",
             "Regular Bold It Black",
         ),
         _struck("Nine-pin", "", "", "dots"),
