@@ -140,6 +140,13 @@ def test_builtin_splits_equal_shapes_of_numbers_equally(
     assert len(builtin.encode_words([word]).ids) == num_tokens
 
 
+def test_builtin_has_every_digit_group(builtin: Tokenizer) -> None:
+    groups = [*map(str, range(10)), *(f"{number:02d}" for number in range(100))]
+    words = [*groups, *(f"00{separator}{group}" for separator in ["", *".,/:-"] for group in groups)]
+    counts = np.bincount(builtin.encode_words(words).word_index)
+    assert counts.tolist() == [1] * 110 + [2] * 660
+
+
 @pytest.mark.parametrize("name", ["builtin", "roberta"])
 def test_saved_and_loaded_is_the_same(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(name)

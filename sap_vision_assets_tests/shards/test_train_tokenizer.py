@@ -1,13 +1,15 @@
 """The builtin tokenizer's training, on a few words."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
+from sap_vision_assets.documents.synthesis.writers import make_content
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.shards import load_tokenizer
-from sap_vision_assets.shards.train_tokenizer import main, train
+from sap_vision_assets.shards.train_tokenizer import main, train, words_of_contents
 
 
 @pytest.fixture
@@ -39,6 +41,17 @@ def test_equal_words_give_equal_bytes(annotations: Path, tmp_path: Path) -> None
     assert len(tokenizer.encode_words(["Rechnung"]).ids) == 1
     assert len(tokenizer.encode_words(["Gnunhcer"]).ids) > 1
     assert len(tokenizer.encode_words(["98,76"]).ids) == 2
+
+
+def test_synthetic_documents_give_printed_words_of_the_training_split() -> None:
+    words = list(words_of_contents(4))
+    assert words == list(words_of_contents(4))
+    assert len(words) > 200
+    content = make_content(random.Random("tokenizer/train/2"), split="train")
+    assert {word for line in content.sender.lines for text in line for word in text.text.split()} <= set(
+        words
+    )
+    assert not {"PURCHASE_ORDER", "sender", "senderName", "right"} & set(words)
 
 
 def test_no_words_are_refused(tmp_path: Path) -> None:
