@@ -4,7 +4,8 @@ import errno
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sap_vision_assets.artifacts import ArtifactSpec, ArtifactStore
+from sap_vision_assets.documents import Document, open_dataset
 from sap_vision_assets.errors import ArtifactError, VocabularyMismatchError
 from sap_vision_assets.shards import ShardConfig, Shards, build_shards, load_tokenizer, open_shards
 from sap_vision_assets.shards import arrays as arrays_module
+from sap_vision_assets.shards.build import _with_thumbnails
 from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
 from sap_vision_assets_tests.shards.conftest import Labelled, MakeDataset, boxes_of
 
@@ -311,6 +314,25 @@ def test_a_full_disk_is_an_error_and_publishes_nothing(
     assert store.require("tokenized_shards").digest == good.digest
     assert content(good.path) == before
     assert store.versions("tokenized_shards") == [good.digest[:20]]
+
+
+def test_no_more_documents_are_held_than_the_threads_need(
+    make_dataset: MakeDataset, vocabulary: Vocabulary
+) -> None:
+    document = next(open_dataset(make_dataset(DOCUMENTS[:1]), vocabulary).iter_documents())
+    read = 0
+
+    def endless() -> Iterator[Document]:
+        nonlocal read
+        while True:
+            read += 1
+            yield replace(document, document_id=str(read))
+
+    pages = _with_thumbnails(endless(), size=32, workers=2)
+    for expected in range(1, 50):
+        assert next(pages)[0].document_id == str(expected)
+        assert read - expected < 8
+    pages.close()
 
 
 def test_a_damaged_page_names_its_document(
