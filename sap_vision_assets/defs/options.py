@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import dagster as dg
@@ -71,3 +72,11 @@ def training_config(options: TrainingOptions, default_recipe: str) -> tuple[str,
         base = config.architecture or ArchitectureConfig()
         changes["architecture"] = dataclasses.replace(base, **sizes)
     return name, dataclasses.replace(config, **changes)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises InputError for a field that a training does not have, before anything is run with it."""
+    unknown = sorted(options.keys() - TrainingOptions.model_fields.keys())
+    if unknown:
+        known = ", ".join(sorted(TrainingOptions.model_fields))
+        raise InputError(f"{unknown[0]!r} is no field of a training; known are {known}")

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs import home
@@ -120,6 +121,20 @@ def load_settings() -> Settings:
             raise InputError(
                 f"{file}: {unknown[0]!r} is no setting; known are {sorted(Settings.model_fields)}"
             )
-        return Settings(**record)
+        return _with_defaults(Settings(**record), record)
     except (OSError, ValidationError, json.JSONDecodeError) as error:
         raise InputError(f"{file}: {error}; correct the file, or remove it for the defaults") from error
+
+
+def _with_defaults(settings: Settings, record: Mapping[str, Any]) -> Settings:
+    """`settings`, with the values of `record` as its fields' defaults.
+
+    A launchpad that overrides one field of a resource takes all others from the class, not from the object.
+    """
+    fields: dict[str, Any] = {}
+    for name in record:
+        declared = Settings.model_fields[name]
+        value = getattr(settings, name)
+        default = {key: item.model_dump() for key, item in value.items()} if isinstance(value, dict) else value
+        fields[name] = (declared.annotation, Field(default, description=declared.description, validate_default=True))
+    return create_model("Settings", __base__=Settings, **fields)()

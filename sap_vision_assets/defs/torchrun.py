@@ -8,15 +8,18 @@ Dagster interrupts this process (DagsterExecutionInterruptedError is a BaseExcep
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from sap_vision_assets.defs.partitions import preview_apis
 
 if TYPE_CHECKING:
     from sap_vision_assets.training.config import TrainingJob
 
 _POLL_S = 0.5
+_VALIDATION = "val_"
 
 
 def run_training(
@@ -25,15 +28,17 @@ def run_training(
     """What the launcher returns; meanwhile rank 0's messages become observations of the checkpoint asset."""
     from sap_vision_assets.training.launcher import launch  # noqa: PLC0415
 
-    with (
-        dg.open_pipes_session(
-            context=context.op_execution_context,
-            context_injector=dg.PipesTempFileContextInjector(),
-            message_reader=dg.PipesTempFileMessageReader(),
-        ) as session,
-        _forwarded(session, Progress(context, progress_interval_s)),
-    ):
-        return launch(job, env=session.get_bootstrap_env_vars())
+    with ExitStack() as stack:
+        with preview_apis():
+            session = stack.enter_context(
+                dg.open_pipes_session(
+                    context=context.op_execution_context,
+                    context_injector=dg.PipesTempFileContextInjector(),
+                    message_reader=dg.PipesTempFileMessageReader(),
+                )
+            )
+        stack.enter_context(_forwarded(session, Progress(context, progress_interval_s)))
+        return launch(job, env=session.get_bootstrap_env_vars(), on_line=print)
 
 
 class Progress:
@@ -46,9 +51,15 @@ class Progress:
         self._waiting: Mapping[str, Any] | None = None
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """Reports `message` when the interval has passed since the last report, else keeps it as the newest one."""
+        """Reports `message` when the interval has passed since the last one, or when it is a score on val.
+
+        Else it is kept, and reported at the end unless a newer one takes its place.
+        """
+        is_score = any(name.startswith(_VALIDATION) for name in message)
+        if is_score:
+            self.flush()
         self._waiting = message
-        if time.monotonic() - self._last >= self._interval_s:
+        if is_score or time.monotonic() - self._last >= self._interval_s:
             self.flush()
 
     def flush(self) -> None:
