@@ -33,11 +33,13 @@ def build_shards(
 ) -> JsonObject:
     """Writes the shards of the dataset in `dataset` to the empty directory `out`; returns the summary.
 
-    `workers` threads decode pages, 0 is one a core; the bytes written do not depend on it. Memory is about
-    four documents a worker, whatever the size of the dataset. In the summary, window_length_histogram counts
-    windows by upper bound ("128": 65 to 128 tokens), and label_counts counts words, not entities, of each
-    field that occurs. Raises ArtifactError for a damaged dataset or a full disk, VocabularyMismatchError, and
-    InputError for a tokenizer that cannot be had.
+    `workers` threads decode pages, 0 is one a core; the bytes written do not depend on it. In memory are a
+    row group of the dataset and four pages a worker, whatever the number of documents. In the summary,
+    window_length_histogram counts windows by upper bound ("128": 65 to 128 tokens), and label_counts counts
+    words, not entities, of each field that occurs.
+
+    Raises ArtifactError for a damaged dataset or a full disk, VocabularyMismatchError for a dataset of
+    another vocabulary, and InputError for a tokenizer that cannot be had.
     """
     config = config or ShardConfig()
     tokenizer = load_tokenizer(config.tokenizer)

@@ -105,8 +105,7 @@ class Tokenizer:
     def save(self, directory: Path) -> None:
         """Writes tokenizer.json, and tokenizer_config.json so that transformers' AutoTokenizer loads it."""
         directory.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(json.loads(self._backend.to_str()), ensure_ascii=False)
-        (directory / "tokenizer.json").write_text(content, encoding="utf-8")
+        (directory / "tokenizer.json").write_text(self._backend.to_str(), encoding="utf-8")
         # Transformers' LayoutLMv3 class rebuilds the pre-tokenizer from RoBERTa's: right for that one only.
         plain = isinstance(self._backend.pre_tokenizer, tokenizers.pre_tokenizers.ByteLevel)
         config: dict[str, Any] = {

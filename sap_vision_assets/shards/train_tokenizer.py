@@ -125,8 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     words = words_of_annotations(options.data) if options.data else words_of_contents(options.num_contents)
     tokenizer = train(words, vocab_size=options.vocab_size)
-    content = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False)
-    options.out.write_text(content, encoding="utf-8")
+    options.out.write_text(tokenizer.to_str(), encoding="utf-8")
 
 
 if __name__ == "__main__":
