@@ -22,7 +22,7 @@ def main() -> None:
     # SIGTERM, not SIGKILL: the ranks save a checkpoint when whoever started the training is gone.
     end_with_parent(signal.SIGTERM)
     try:
-        torchrun.run(torchrun.parse_args(sys.argv[1:]))
+        torchrun.run(torchrun.parse_args(sys.argv[1:]))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         failures = [_describe(rank, failure) for rank, failure in error.failures.items()]
         Path(os.environ[FAILURES_ENV]).write_text(json.dumps(failures))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sap_vision_assets.encoder.loss import IGNORED
-from sap_vision_assets.errors import InputError, TrainingError
+from sap_vision_assets.errors import InputError
 from sap_vision_assets.shards.reader import Shards
 
 LENGTH_MULTIPLE = 8
@@ -115,9 +115,7 @@ class LengthGroupedSampler:
     ) -> None:
         """`global_batch_size` windows an update, in micro-batches of `batch_size`."""
         if len(window_lengths) == 0:
-            raise InputError(
-                "the training shards have no windows; label documents of this domain's train split"
-            )
+            raise InputError("the training shards have no windows; label documents of the train split")
         self._lengths = np.asarray(window_lengths)
         self._global_batch_size = global_batch_size
         self._batch_size = batch_size
@@ -200,10 +198,7 @@ def read_steps(
     workers: int,
     pin_memory: bool,
 ) -> Iterator[list[tuple[MicroBatch, Batch]]]:
-    """This rank's micro-batches of each of `steps`, read ahead by `workers` processes.
-
-    Raises TrainingError naming the shards and the documents when a worker dies or a window cannot be read.
-    """
+    """This rank's micro-batches of each of `steps`, read ahead by `workers` processes."""
     plan = _Plan(sampler, steps, rank, world_size)
     loader = DataLoader(
         _MicroBatches(shards, pad_id),
@@ -214,12 +209,4 @@ def read_steps(
     )
     batches = iter(loader)
     for micros in plan.by_step():
-        try:
-            read = [next(batches) for _ in micros]
-        except (RuntimeError, OSError, ValueError, IndexError) as error:
-            windows = [window for micro in micros for window in micro.windows]
-            raise TrainingError(
-                f"{shards.path}: documents {document_names(shards, windows)} of step {micros[0].step} "
-                f"could not be read: {error}"
-            ) from error
-        yield read
+        yield [next(batches) for _ in micros]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds and how it is read back: weights from safetensors, the rest without running pickles."""
+"""What a checkpoint holds, and how it is read back without ever running a pickle."""
 
 import json
 import pickle
@@ -58,7 +58,7 @@ def write_optimizer(directory: Path, optimizer: Optimizer, scheduler: LRSchedule
 
 
 def load_optimizer(directory: Path, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Puts back what `write_optimizer` wrote. Raises CheckpointError for a file that does not fit or is unsafe."""
+    """Puts back what `write_optimizer` wrote. Raises CheckpointError for a file that cannot be used."""
     for name, target in ((OPTIMIZER_FILE, optimizer), (SCHEDULER_FILE, scheduler)):
         _apply(directory / name, target.load_state_dict)
 
@@ -86,7 +86,7 @@ def read_config(directory: Path) -> EncoderConfig:
             f"{file}: is not of a checkpoint of this package (model_type {record.get('model_type')!r}); "
             "LayoutLMv3 as published goes into initial_weights"
         )
-    return EncoderConfig.from_dict(record)  # type: ignore[no-any-return]  # transformers is untyped
+    return EncoderConfig.from_dict(record)
 
 
 def load_weights(directory: Path, model: MultiTaskLayoutLMv3) -> None:

@@ -38,15 +38,13 @@ class ArchitectureConfig:
                 f"hidden_size={self.hidden_size} must be a multiple of num_heads={self.num_heads}"
             )
         if self.hidden_size % 2:
-            raise InputError(
-                f"hidden_size={self.hidden_size} must be even: it holds pairs of box coordinates"
-            )
+            raise InputError(f"hidden_size={self.hidden_size} must be even: x and y share it")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout={self.dropout} must be in 0..1, without 1")
 
     @property
     def coordinate_size(self) -> int:
-        """Width of each of the four box coordinates' embeddings; 4 of these and 2 `shape_size` are a hidden state."""
+        """Width of a box coordinate's embedding; 4 of these and 2 `shape_size` make a hidden state."""
         return round(self.hidden_size / 6)
 
     @property
@@ -57,7 +55,7 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything that decides what a training does, apart from its files. Raises InputError when fields disagree."""
+    """All that decides what a training does, apart from its files. Raises InputError when fields disagree."""
 
     architecture: ArchitectureConfig | None
     """None: as in the initial checkpoint."""
@@ -163,7 +161,7 @@ class TrainingJob:
     train_shards: Path
     val_shards: Path
     out: Path
-    """Becomes checkpoint-N/, best/, final/, log.jsonl, tensorboard/. Given again, the training goes on in it."""
+    """Becomes checkpoint-N/, best/, final/, log.jsonl, tensorboard/. Given again, the training goes on."""
     config: TrainingConfig
     vocabulary_extension: Path | None = None
     initial_checkpoint: Path | None = None
@@ -189,7 +187,9 @@ class TrainingJob:
         try:
             record = json.loads(file.read_bytes())
             config = TrainingConfig.from_json(record.pop("config"))
-            paths = {name: None if value is None else Path(value) for name, value in record.items()}
+            paths: dict[str, Any] = {
+                name: None if value is None else Path(value) for name, value in record.items()
+            }
             return TrainingJob(config=config, **paths)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file}: is not a training job: {error}") from error

@@ -1,4 +1,4 @@
-"""A training on the terminal: one line per logged step, below them a progress bar where a person is watching."""
+"""A training on the terminal: one line per logged step, and a progress bar where a person is watching."""
 
 import sys
 from typing import Any

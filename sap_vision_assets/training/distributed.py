@@ -1,4 +1,4 @@
-"""Processes and devices. The only file that knows of process groups and of how a model is wrapped for them."""
+"""Processes and devices: the only file that knows of process groups and of wrapped models."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sap_vision_assets.training.config import Strategy
+
+LOST_PEER_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def stop(world: World) -> None:
 
 
 def wrap(model: nn.Module, world: World, strategy: Strategy) -> nn.Module:
-    """The model as the loop calls it: gradients are averaged over the ranks in the last backward of a step."""
+    """The model as the loop calls it: a step's last backward averages the gradients over the ranks."""
     if world.size == 1:
         return model
     assert strategy == "ddp"
@@ -83,9 +85,5 @@ def accumulate_only(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether a rank failed only because another one did: its connection broke in the middle of an exchange."""
-    text = str(error)
-    return isinstance(error, dist.DistError) or any(
-        sign in text
-        for sign in ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo")
-    )
+    """Whether a rank failed only because another one did: their connection broke during an exchange."""
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST_PEER_SIGNS)

@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 def publish(out: Path, name: str, write: Callable[[Path], None], state: dict[str, Any]) -> Path:
-    """Writes `out`/`name`: the files that `write(directory)` makes, then `state` with their sizes and digests.
+    """Writes `out`/`name`: what `write(directory)` makes, then `state` with all files' sizes and digests.
 
     A reader sees the former directory or the whole new one; a process killed in between leaves a hidden
     directory that `sweep` takes away.

@@ -1,6 +1,7 @@
 """The model that a training starts with: new, on LayoutLMv3 as published, or on from a checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ def _require_extension(directory: Path, digest: str, vocabulary: Vocabulary) -> 
 
 
 def _load_growing(model: MultiTaskLayoutLMv3, weights: dict[str, Tensor], directory: Path) -> None:
-    """Loads `weights`; heads with more classes than before keep the model's fresh rows behind the old ones."""
+    """Loads `weights`; heads with more classes than there keep the model's fresh rows behind the old ones."""
     own = model.state_dict()
     if own.keys() != weights.keys():
         raise CheckpointError(
@@ -137,18 +138,20 @@ def _load_growing(model: MultiTaskLayoutLMv3, weights: dict[str, Tensor], direct
 def _from_published(name: str, config: EncoderConfig) -> MultiTaskLayoutLMv3:
     """The trunk as published, the heads new. Nothing but tensors is ever unpickled."""
     try:
-        model, info = MultiTaskLayoutLMv3.from_pretrained(
+        loaded: Any = MultiTaskLayoutLMv3.from_pretrained(
             name, config=config, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"initial_weights {name!r}: cannot be loaded ({error}); give a directory that holds LayoutLMv3's "
-            "config.json and weights, or a hub id where the hub can be reached, and the tokenizer that belongs to it"
+            "config.json and weights, or a hub id where the hub can be reached"
         ) from error
+    model, info = loaded
     missing = [key for key in info["missing_keys"] if not key.startswith(_HEADS)]
     if missing:
         raise InputError(
             f"initial_weights {name!r}: is not LayoutLMv3: {len(missing)} tensors are missing, "
             f"such as {missing[:3]}"
         )
-    return model  # type: ignore[no-any-return]  # transformers' from_pretrained is untyped
+    assert isinstance(model, MultiTaskLayoutLMv3)
+    return model

@@ -1,5 +1,6 @@
 """Starts torchrun, watches it, and leaves no process behind. No torch in this process."""
 
+import contextlib
 import json
 import os
 import queue
@@ -40,11 +41,12 @@ def launch(
     on_line: Callable[[str], None] | None = None,
     stop_event: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Trains in subprocesses under torchrun and returns the summary; at once when `job.out` is finished already.
+    """Trains in subprocesses under torchrun and returns the summary; at once when `job.out` is finished.
 
-    `env` is added to this process's environment. `on_line` gets each line of output, without secrets of the
-    environment. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the ranks save a
-    checkpoint within the config's shutdown_grace_s and are killed after it; none is left when this returns.
+    `env` is added to this process's environment. `on_line` gets each line of output, without the
+    environment's secrets. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the
+    ranks save a checkpoint within the config's shutdown_grace_s and are killed after it; none is left when
+    this returns.
 
     Raises TrainingError naming the rank that failed and its cause, or that the training was stopped. What the
     ranks found wrong with their input comes as its own InputError, CheckpointError, ArtifactError or
@@ -67,34 +69,45 @@ def launch(
             if on_line is not None:
                 on_line(last_lines[-1])
 
+        grace_s = job.config.shutdown_grace_s + TORCHRUN_MARGIN_S
         was_stopped = False
         try:
-            was_stopped = _follow(process, take, stop_event)
+            was_stopped = _follow(process, take, stop_event, grace_s)
         finally:
-            # Also after a normal end: a rank's helper processes must not outlive it.
-            end_family(process, grace_s=job.config.shutdown_grace_s + TORCHRUN_MARGIN_S)
-        return _outcome(job, process.returncode, failures_file, was_stopped, redact, last_lines)
+            # Also after a normal end: no helper process of a rank outlives it.
+            end_family(process, mark=str(failures_file), grace_s=grace_s)
+        summary = folders.finished_summary(job.out)
+        if summary is not None and process.returncode == 0:
+            return summary
+        failures = json.loads(failures_file.read_text()) if failures_file.exists() else []
+        statuses = {failure["exitcode"] for failure in failures} | {process.returncode}
+        if was_stopped or statuses & {STOPPED_STATUS, 128 + signal.SIGTERM}:
+            raise _stopped(job.out)
+        if failures:
+            raise _cause(failures, redact)
+        tail = "\n".join(last_lines)
+        raise TrainingError(f"torchrun ended with status {process.returncode}; its last lines:\n{tail}")
 
 
-def end_family(process: "subprocess.Popen[str]", *, grace_s: float) -> None:
+def end_family(process: "subprocess.Popen[str]", *, mark: str, grace_s: float) -> None:
     """SIGTERM to `process`, and after `grace_s` SIGKILL to it and all its descendants that are left.
 
+    `mark` is the value of FAILURES_ENV that they were started with: it finds those too whose parent is gone.
     Raises TrainingError when the kernel does not take one away. A second interrupt skips the grace.
     """
-    family = _family(process.pid)
     try:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            _wait_until_gone(process, family, grace_s)
+            _wait_until_gone(process, mark, grace_s)
     finally:
-        # Children born since the snapshot belong to it too.
-        family |= _family(process.pid)
-        for member in _alive(family):
-            member.kill()
-        _wait_until_gone(process, family, KILL_WAIT_S)
-    left = [member.pid for member in _alive(family)]
-    if left or process.poll() is None:
-        raise TrainingError(f"processes {left or [process.pid]} survived SIGKILL; see to the machine")
+        for member in _family(process, mark):
+            # It may end by itself just now.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        _wait_until_gone(process, mark, KILL_WAIT_S)
+    left = [member.pid for member in _family(process, mark)]
+    if left:
+        raise TrainingError(f"processes {left} survived SIGKILL; see to the machine")
 
 
 def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -121,9 +134,15 @@ def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "sub
 
 
 def _follow(
-    process: "subprocess.Popen[str]", take: Callable[[str], None], stop_event: threading.Event | None
+    process: "subprocess.Popen[str]",
+    take: Callable[[str], None],
+    stop_event: threading.Event | None,
+    grace_s: float,
 ) -> bool:
-    """Passes lines on until the process ends or `stop_event` is set; returns whether it was the latter."""
+    """Passes lines on until the process ends, which SIGTERM makes it do within `grace_s` of `stop_event`.
+
+    Returns whether it was stopped.
+    """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     stream = process.stdout
     assert stream is not None
@@ -135,13 +154,15 @@ def _follow(
     # A thread, for the pipe stays open as long as any grandchild lives.
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    while process.poll() is None:
-        if stop_event is not None and stop_event.is_set():
-            return True
+    deadline = None
+    while process.poll() is None and (deadline is None or time.monotonic() < deadline):
+        if deadline is None and stop_event is not None and stop_event.is_set():
+            deadline = time.monotonic() + grace_s
+            process.terminate()
         _drain(lines, take, timeout_s=0.2)
     reader.join(timeout=2)
     _drain(lines, take, timeout_s=0)
-    return False
+    return deadline is not None
 
 
 def _drain(lines: "queue.SimpleQueue[str]", take: Callable[[str], None], *, timeout_s: float) -> None:
@@ -153,32 +174,16 @@ def _drain(lines: "queue.SimpleQueue[str]", take: Callable[[str], None], *, time
         return
 
 
-def _outcome(
-    job: TrainingJob,
-    status: int | None,
-    failures_file: Path,
-    was_stopped: bool,
-    redact: Callable[[str], str],
-    last_lines: "deque[str]",
-) -> dict[str, Any]:
-    summary = folders.finished_summary(job.out)
-    if summary is not None and status == 0:
-        return summary
-    failures = json.loads(failures_file.read_text()) if failures_file.exists() else []
-    if was_stopped or any(failure["exitcode"] == STOPPED_STATUS for failure in failures):
-        newest = folders.newest(job.out)
-        where = f"goes on from {newest}" if newest else "begins anew: no checkpoint had been saved"
-        raise TrainingError(f"the training was stopped; started again with the same directory it {where}")
-    if failures:
-        raise _cause(failures, redact)
-    tail = "\n".join(last_lines)
-    raise TrainingError(f"torchrun ended with status {status} and no rank's error; its last lines:\n{tail}")
+def _stopped(out: Path) -> TrainingError:
+    newest = folders.newest(out)
+    where = f"goes on from {newest}" if newest else "begins anew: no checkpoint had been saved"
+    return TrainingError(f"the training was stopped; started again with the same directory it {where}")
 
 
 def _cause(failures: list[dict[str, Any]], redact: Callable[[str], str]) -> SapVisionError:
-    """The first failing rank's error, as the type it had where that is one of the caller's to handle."""
-    # A rank that a signal took, or that raised; torchrun's list has those first that failed first.
-    failure = next((f for f in failures if f["error"]), failures[0])
+    """The failing rank's error, as the type it had where that is one of the caller's to handle."""
+    # Ranks that lost a neighbour wait before they fail: whoever is listed has a reason of its own.
+    failure = next((failure for failure in failures if failure["error"]), failures[0])
     if failure["error"] is None:
         code = failure["exitcode"]
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
@@ -223,27 +228,20 @@ def _redactor(environment: Mapping[str, str]) -> Callable[[str], str]:
     return redact
 
 
-def _family(pid: int) -> set[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return {process, *process.children(recursive=True)}
-    except psutil.NoSuchProcess:
-        return set()
-
-
-def _alive(family: set[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; a zombie has ended, it only waits to be counted by its parent."""
-    alive = []
-    for member in family:
+def _family(process: "subprocess.Popen[str]", mark: str) -> list[psutil.Process]:
+    """`process` and its descendants, as far as they run; a zombie has ended, it only was not counted yet."""
+    process.poll()
+    members = []
+    for member in psutil.process_iter():
         try:
-            if member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
-                alive.append(member)
-        except psutil.NoSuchProcess:
+            if member.environ().get(FAILURES_ENV) == mark and member.status() != psutil.STATUS_ZOMBIE:
+                members.append(member)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return alive
+    return members
 
 
-def _wait_until_gone(process: "subprocess.Popen[str]", family: set[psutil.Process], timeout_s: float) -> None:
+def _wait_until_gone(process: "subprocess.Popen[str]", mark: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while (process.poll() is None or _alive(family)) and time.monotonic() < deadline:
+    while _family(process, mark) and time.monotonic() < deadline:
         time.sleep(0.1)

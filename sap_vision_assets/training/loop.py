@@ -1,11 +1,11 @@
 """The training loop: next batch, step, log, maybe evaluate, maybe save.
 
-Shapes: B windows of a micro-batch, T tokens.
+Shapes: B windows of a micro-batch, T tokens, M micro-batches of a step on this rank.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -33,29 +33,25 @@ Report = Callable[[dict[str, Any]], None]
 MicroBatches = list[tuple[MicroBatch, Batch]]
 
 MIN_LOSS_SCALE = 2.0**-10
-"""fp16's loss scale halves at each overflow; a scale this low means that the gradients themselves are broken."""
+"""fp16's loss scale halves at each overflow; this low, it is the gradients themselves that are broken."""
 
 
 def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> dict[str, Any] | None:
     """Trains from where `run` stands to its last step; every rank calls it.
 
     Rank 0 gives what it logs to `report`. Returns the summary, or None when `stop_requested` said so on any
-    rank: then a checkpoint of the last whole step was saved. Raises TrainingError on a loss that is not finite.
+    rank: then a checkpoint of the last whole step was saved. Raises TrainingError when a loss is not finite.
     """
     config, state = run.job.config, run.state
     log = RunLog(run.job.out, config, first_step=state.step, report=report) if run.world.is_main else None
+    started = time.perf_counter()
     try:
         for micro_batches in _read(run):
-            result = _step(run, micro_batches, stop_requested)
+            result = _step(run, micro_batches, stop_requested, started)
             state.advance(result)
             is_last = state.step == config.max_steps
             if is_last or state.step % config.log_every_steps == 0:
-                scalars = state.take_interval()
-                if log is not None:
-                    rates = {"learning_rate": result.learning_rate, "grad_norm": result.grad_norm}
-                    log.write(
-                        state.step, {**scalars, **rates, "epoch": state.step / run.sampler.steps_per_epoch}
-                    )
+                _log_interval(run, result, log)
             if is_last or state.step % config.eval_every_steps == 0:
                 _evaluate(run, log)
             is_stopped = result.stop and not is_last
@@ -63,13 +59,19 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
                 run.save()
             if is_stopped:
                 return None
+            started = time.perf_counter()
+    except RuntimeError as error:
+        # A dead loader worker makes itself known wherever this process happens to be.
+        if "DataLoader worker" in str(error):
+            raise _lost_loader(run, error) from error
+        raise
     finally:
         if log is not None:
             log.close()
     return run.finish()
 
 
-def _read(run: Run) -> Any:
+def _read(run: Run) -> Iterator[MicroBatches]:
     config, world = run.job.config, run.world
     return read_steps(
         run.train_shards,
@@ -83,9 +85,10 @@ def _read(run: Run) -> Any:
     )
 
 
-def _step(run: Run, micro_batches: MicroBatches, stop_requested: Callable[[], bool]) -> StepResult:
-    """One update from all micro-batches of all ranks."""
-    started = time.perf_counter()
+def _step(
+    run: Run, micro_batches: MicroBatches, stop_requested: Callable[[], bool], started: float
+) -> StepResult:
+    """One update from all micro-batches of all ranks; `started` (perf_counter) is when their reading began."""
     losses_M3 = _accumulate_gradients(run, micro_batches)
     finite_M = losses_M3.isfinite().all(dim=1)
     totals = _totals(run, micro_batches, losses_M3, finite_M, stop_requested())
@@ -106,7 +109,7 @@ def _step(run: Run, micro_batches: MicroBatches, stop_requested: Callable[[], bo
 
 
 def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
-    """Gradients of the whole batch's loss, and each micro-batch's share of the three losses, [micro-batches, 3].
+    """Gradients of the whole batch's loss; returns each micro-batch's share of the three losses, [M, 3].
 
     Every target weighs the same wherever it stands: the counts are those of all micro-batches of all ranks.
     """
@@ -160,7 +163,7 @@ def _totals(
 
 
 def _update(run: Run, micro_batches: MicroBatches) -> tuple[float, bool]:
-    """Clips, updates, clears; returns the gradients' norm and whether fp16 overflowed and nothing was updated."""
+    """Clips, updates, clears; returns the gradients' norm, and whether fp16 overflowed: nothing moved."""
     config, scaler = run.job.config, run.scaler
     scaler.unscale_(run.optimizer)
     grad_norm = clip_gradients(run.raw_model.parameters(), config.max_grad_norm)
@@ -177,7 +180,7 @@ def _update(run: Run, micro_batches: MicroBatches) -> tuple[float, bool]:
 
 
 def _raise_not_finite(run: Run, micro_batches: MicroBatches, finite_M: Tensor | None) -> None:
-    """Raises the same TrainingError on every rank, before the update. None: the sum of all gradients is not finite."""
+    """The same TrainingError on every rank, before the update. None: the sum of all gradients is to blame."""
     bad = (
         micro_batches
         if finite_M is None
@@ -190,9 +193,27 @@ def _raise_not_finite(run: Run, micro_batches: MicroBatches, finite_M: Tensor | 
     _, rank, names = by_slot[0]
     what = "the loss is" if finite_M is not None else "the gradients are"
     raise TrainingError(
-        f"step {run.state.step + 1}: {what} not finite, first on rank {rank} with documents {names}; nothing was "
-        "updated. Look at these documents, lower learning_rate, or use precision bf16 or fp32"
+        f"step {run.state.step + 1}: {what} not finite, first on rank {rank} with documents {names}; "
+        "nothing was updated. Look at these documents, lower learning_rate, or use precision bf16 or fp32"
     )
+
+
+def _lost_loader(run: Run, error: RuntimeError) -> TrainingError:
+    ahead = run.sampler.micro_batches(run.state.step, rank=run.world.rank, world_size=run.world.size)
+    windows = [window for micro in ahead for window in micro.windows]
+    return TrainingError(
+        f"{run.train_shards.path}: a process that reads batches died near documents "
+        f"{document_names(run.train_shards, windows)} of step {run.state.step + 1} ({error}); "
+        "look for a lack of memory, or set loader_workers=0"
+    )
+
+
+def _log_interval(run: Run, result: StepResult, log: RunLog | None) -> None:
+    scalars = run.state.take_interval()
+    if log is not None:
+        epoch = run.state.step / run.sampler.steps_per_epoch
+        rates = {"learning_rate": result.learning_rate, "grad_norm": result.grad_norm, "epoch": epoch}
+        log.write(run.state.step, {**scalars, **rates})
 
 
 def _evaluate(run: Run, log: RunLog | None) -> None:
@@ -215,6 +236,6 @@ def _evaluate(run: Run, log: RunLog | None) -> None:
 
 
 def _seed_dropout(seed: int, micro: MicroBatch) -> None:
-    """Dropout follows from where a micro-batch stands, so a resumed training repeats it without stored state."""
+    """Dropout follows from where a micro-batch stands: a resumed training repeats it without stored state."""
     mixed = np.random.SeedSequence([seed, micro.step, micro.slot]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(mixed) >> 1)

@@ -13,7 +13,8 @@ from sap_vision_assets.training.config import TrainingConfig
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
     """Fused AdamW in two groups: matrices decay; biases, LayerNorms and position biases do not."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (decayed if _decays(name, parameter) else kept).append(parameter)

@@ -14,7 +14,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(precision: Precision, device: torch.device) -> Resolved:
-    """What "auto" means on this device: bf16 only where it is computed in hardware, for elsewhere it is slower."""
+    """What "auto" means on this device: bf16 only where the hardware computes it; elsewhere it is slower."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -25,7 +25,7 @@ def resolve(precision: Precision, device: torch.device) -> Resolved:
 
 def make_autocast(precision: Resolved, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
     """A context for the forward; weights, gradients and the loss stay float32."""
-    return partial(torch.autocast, device.type, dtype=_DTYPES.get(precision), enabled=precision != "fp32")  # type: ignore[return-value]  # autocast's __exit__ is untyped
+    return partial(torch.autocast, device.type, dtype=_DTYPES.get(precision), enabled=precision != "fp32")
 
 
 def make_scaler(precision: Resolved, device: torch.device) -> torch.amp.GradScaler:

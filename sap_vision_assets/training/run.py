@@ -114,11 +114,11 @@ class Progress:
 
 
 class Run:
-    """Data, model, optimizer and progress of one training on this rank; at step 0 or where the last run left it."""
+    """Data, model, optimizer and progress of one training on this rank, at step 0 or where it was left."""
 
     def __init__(self, job: TrainingJob, world: World) -> None:
-        """Raises InputError, VocabularyMismatchError or ArtifactError for the job's files and CheckpointError for
-        what is in `job.out` already or for the initial checkpoint."""
+        """Raises InputError, VocabularyMismatchError or ArtifactError for the job's files, CheckpointError
+        for what is in `job.out` already or for the initial checkpoint."""
         config = job.config
         self.job, self.world = job, world
         self.vocabulary: Vocabulary = load_vocabulary(job.vocabulary_extension)
@@ -136,11 +136,12 @@ class Run:
         )
         resumed = folders.newest(job.out)
         # A resumed training has its weights already; where they first came from may be gone by now.
-        self.raw_model: MultiTaskLayoutLMv3 = (
+        self.raw_model = (
             make_model(job, tokenizer=self.tokenizer, vocabulary=self.vocabulary)
             if resumed is None
             else MultiTaskLayoutLMv3(checkpoint.read_config(resumed))
-        ).to(world.device)
+        )
+        nn.Module.to(self.raw_model, world.device)
         _require_usable(self.train_shards, self.val_shards, self.tokenizer, self.raw_model)
         self.optimizer = make_optimizer(self.raw_model, config)
         self.scheduler = make_scheduler(
@@ -246,7 +247,7 @@ class Run:
 def _require_usable(train: Shards, val: Shards, tokenizer: Tokenizer, model: MultiTaskLayoutLMv3) -> None:
     if val.num_windows == 0:
         raise InputError(
-            f"{val.path}: no validation documents, so no best checkpoint could be told; label some in the val split"
+            f"{val.path}: no documents, so no best checkpoint could be told; label some in the val split"
         )
     if val.load_tokenizer().digest != tokenizer.digest:
         raise InputError(
@@ -273,7 +274,7 @@ def _require_same(directory: Path, found: dict[str, Any], wanted: dict[str, Any]
     ]
     if differences:
         raise CheckpointError(
-            f"{directory}: is of another training, so this one cannot go on from it: {'; '.join(differences)}; "
+            f"{directory}: is of another training, this one cannot go on from it: {'; '.join(differences)}; "
             "set them back, or train into an empty directory"
         )
 

@@ -1,4 +1,4 @@
-"""Ending with one's parent, and one writer a directory: what every process of a training does. Linux, no torch."""
+"""Ending with one's parent, and one writer a directory. Linux; no torch here."""
 
 import ctypes
 import fcntl
@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(what: signal.Signals) -> None:
-    """Has the kernel send this process `what` when its parent dies, even by SIGKILL: no orphan keeps a GPU."""
+    """Has the kernel send this process `what` when its parent dies, even by SIGKILL: no orphan stays."""
     parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, what.value) != 0:

@@ -1,8 +1,7 @@
-"""Where the numbers go: log.jsonl always, TensorBoard or Weights & Biases beside it, a line on the terminal."""
+"""Where the numbers go: log.jsonl always, TensorBoard or Weights & Biases beside it."""
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -114,4 +113,4 @@ def _keep_until(file: Path, last_step: int) -> None:
             kept.append(line + "\n")
     temporary = file.with_name(f".{file.name}.new")
     temporary.write_text("".join(kept))
-    os.replace(temporary, file)
+    temporary.replace(file)

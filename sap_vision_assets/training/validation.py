@@ -44,7 +44,7 @@ class _Predictions:
 
 
 def entity_spans(labels: Sequence[int]) -> set[tuple[int, int, int]]:
-    """(first word, last word, field) of each entity in one document's IOB2 label ids (B odd, I the next even id).
+    """(first word, last word, field) of each entity in a document's IOB2 ids: B odd, I the next even one.
 
     Strict: an I- that continues no entity of its field begins none.
     """
@@ -73,7 +73,7 @@ def validate(
     batches = [order[at : at + batch_size].tolist() for at in range(0, len(order), batch_size)]
     model.eval()
     with torch.inference_mode():
-        # The batches are cut before they are dealt out: a batch's numbers don't depend on how many ranks there are.
+        # Cut before they are dealt out: a batch's numbers don't depend on how many ranks there are.
         parts = [
             _predict(model, collate(shards, batch, pad_id=pad_id), world, autocast)
             for batch in batches[world.rank :: world.size]

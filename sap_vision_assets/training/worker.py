@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from sap_vision_assets.errors import TrainingError
 from sap_vision_assets.training import distributed, folders
 from sap_vision_assets.training.config import TrainingJob
 from sap_vision_assets.training.console import TrainingConsole
@@ -32,7 +34,7 @@ LOST_PEER_WAIT_S = 10.0
 
 
 def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-    """Trains as this process's rank; returns the summary, or None when it was stopped and saved a checkpoint."""
+    """Trains as this process's rank; returns the summary, or None when it was stopped, a checkpoint saved."""
     with ExitStack() as stack:
         if int(os.environ.get("RANK", "0")) == 0:
             # Before the process group: a second training fails here, without having waited for anyone.
@@ -59,6 +61,8 @@ def main() -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGKILL)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    # [1, 1, D] parameters have more than one stride for the same layout; DDP means well, and is wrong.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     stop = threading.Event()
 
     def request_stop(_signal: int, _frame: FrameType | None) -> None:
@@ -71,9 +75,13 @@ def main() -> None:
         try:
             summary = run_job(job, stop_requested=stop.is_set)
         except RuntimeError as error:
-            if distributed.is_lost_peer(error):
-                stop.wait(LOST_PEER_WAIT_S)
-            raise
+            if not distributed.is_lost_peer(error):
+                raise
+            stop.wait(LOST_PEER_WAIT_S)
+            raise TrainingError(
+                f"lost the other ranks: {error}. One of them has ended or hangs; "
+                "look at the lines before this, and at collective_timeout_s"
+            ) from error
     if summary is None:
         sys.exit(STOPPED_STATUS)
     if os.environ.get("RANK", "0") == "0":

@@ -1,0 +1,104 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sap_vision_assets.errors import InputError
+from sap_vision_assets.shards import load_tokenizer
+from sap_vision_assets.training import RECIPES, ArchitectureConfig, TrainingConfig, TrainingJob
+from sap_vision_assets.training.initialization import encoder_config
+from sap_vision_assets.training.recipes import base, base_finetune, tiny
+from sap_vision_assets.vocabulary import load_vocabulary
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_survives_json_and_fits_the_encoder(name: str) -> None:
+    config = RECIPES[name]()
+    assert TrainingConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    if config.architecture is not None:
+        encoder = encoder_config(config.architecture, load_tokenizer("builtin"), load_vocabulary())
+        assert encoder.max_tokens == 512
+
+
+def test_base_is_layoutlmv3_base_with_the_stated_schedule() -> None:
+    config = base()
+    assert (config.batch_size, config.gradient_accumulation_steps, config.global_batch_size) == (4, 8, 32)
+    assert (config.learning_rate, config.warmup_steps, config.max_steps) == (5e-5, 1000, 50_000)
+    assert (config.weight_decay, config.max_grad_norm, config.precision) == (0.01, 1.0, "fp16")
+    assert config.architecture == ArchitectureConfig()
+    encoder = encoder_config(ArchitectureConfig(), load_tokenizer("builtin"), load_vocabulary())
+    assert (encoder.hidden_size, encoder.coordinate_size, encoder.shape_size) == (768, 128, 128)
+    assert encoder.max_position_embeddings == 514
+    assert (base_finetune().learning_rate, base_finetune().max_steps) == (2e-5, 10_000)
+    assert base_finetune().architecture is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup_steps": 20}, "warmup_steps=20 must be less than max_steps=20"),
+        ({"batch_size": 0}, "batch_size=0 must be positive"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0 must be positive"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must not be negative"),
+        ({"precision": "fp8"}, "precision='fp8' is unknown"),
+        ({"tracker": "mlflow"}, "tracker='mlflow' is unknown"),
+        ({"adam_beta2": 1.0}, "adam_beta2=1.0"),
+        ({"architecture": None, "initial_weights": "somewhere"}, "needs an architecture"),
+    ],
+)
+def test_fields_that_disagree_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(tiny(), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": 3}, "must be a multiple of num_heads=3"),
+        ({"hidden_size": 33, "num_heads": 3}, "must be even"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"num_layers": 0}, "num_layers=0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(changes: dict[str, float], message: str) -> None:
+    sizes = {"hidden_size": 32, "num_heads": 4, **changes}
+    with pytest.raises(InputError, match=message):
+        ArchitectureConfig(**sizes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hidden_size", [32, 64, 192, 256, 384, 768])
+def test_box_embeddings_fill_a_hidden_state(hidden_size: int) -> None:
+    sizes = ArchitectureConfig(hidden_size=hidden_size, num_heads=2)
+    assert 4 * sizes.coordinate_size + 2 * sizes.shape_size == hidden_size
+    assert sizes.shape_size > 0
+
+
+def test_job_survives_json(tmp_path: Path) -> None:
+    job = TrainingJob(
+        train_shards=tmp_path / "train", val_shards=tmp_path / "val", out=tmp_path / "out", config=tiny()
+    )
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(job.to_json()))
+    assert TrainingJob.read(file) == job
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"config": {"max_steps": 1}}', '{"config": 3}'])
+def test_file_that_is_no_job_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=r"job\.json: is not a training job"):
+        TrainingJob.read(file)
+
+
+def test_unknown_field_is_refused() -> None:
+    with pytest.raises(InputError, match="learning_rat"):
+        TrainingConfig.from_json({**tiny().to_json(), "learning_rat": 1.0})
+
+
+def test_job_without_sizes_or_with_two_origins_is_refused(tmp_path: Path) -> None:
+    paths = {"train_shards": tmp_path, "val_shards": tmp_path, "out": tmp_path}
+    with pytest.raises(InputError, match="as in the initial checkpoint, but none is given"):
+        TrainingJob(**paths, config=replace(tiny(), architecture=None))
+    with pytest.raises(InputError, match="choose one"):
+        TrainingJob(**paths, config=replace(tiny(), initial_weights="x"), initial_checkpoint=tmp_path)

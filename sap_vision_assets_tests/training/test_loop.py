@@ -1,0 +1,229 @@
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sap_vision_assets.encoder import MultiTaskOutput
+from sap_vision_assets.errors import TrainingError
+from sap_vision_assets.training import loop
+from sap_vision_assets.training.batches import document_names
+from sap_vision_assets.training.config import ArchitectureConfig, TrainingJob
+from sap_vision_assets.training.distributed import World
+from sap_vision_assets.training.run import Run
+from sap_vision_assets_tests.training.making import KilledError, losses, make_job, train_here
+
+DROPOUT = ArchitectureConfig(
+    hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, patch_size=56, dropout=0.1
+)
+
+
+def weights(out: Path, name: str = "final") -> dict[str, Tensor]:
+    return load_file(out / name / "model.safetensors")
+
+
+def assert_equal_to_the_bit(first: Path, second: Path, name: str = "final") -> None:
+    expected = weights(first, name)
+    assert expected.keys() == weights(second, name).keys()
+    for key, tensor in weights(second, name).items():
+        assert torch.equal(tensor, expected[key]), key
+
+
+def test_tiny_learns_twelve_documents_by_heart(short_shards: Path, tmp_path: Path) -> None:
+    job = make_job(
+        short_shards,
+        tmp_path / "out",
+        max_steps=90,
+        batch_size=12,
+        learning_rate=1e-2,
+        warmup_steps=5,
+        eval_every_steps=90,
+        save_every_steps=90,
+    )
+    summary = train_here(job)
+    assert summary is not None
+    assert summary["best_score"] > 0.95
+    assert summary["train_loss"] < 0.3
+    assert losses(job.out)[0] > 8
+
+
+def test_summary_and_files(short_shards: Path, tmp_path: Path) -> None:
+    job = make_job(short_shards, tmp_path / "out", max_steps=6, save_every_steps=2, eval_every_steps=3)
+    summary = train_here(job)
+    assert summary is not None
+    assert (summary["steps"], summary["epochs"], summary["num_processes"]) == (6, 2.0, 1)
+    assert (summary["precision"], summary["resumed_from"]) == ("fp32", None)
+    assert summary["best_step"] in (3, 6)
+    assert summary["train_loss"] == losses(job.out)[-1]
+    assert summary["checkpoint_bytes"] == (job.out / "best" / "model.safetensors").stat().st_size
+    assert summary["num_parameters"] * 4 == pytest.approx(summary["checkpoint_bytes"], rel=0.02)
+    # Two numbered ones are kept; nothing hidden is left.
+    assert sorted(path.name for path in job.out.iterdir()) == [
+        *("best", "checkpoint-4", "checkpoint-6", "final", "log.jsonl")
+    ]
+    assert {path.name for path in (job.out / "best").iterdir()} == {
+        *("model.safetensors", "config.json", "optimizer.pt", "scheduler.pt", "training_state.json"),
+        *("tokenizer.json", "tokenizer_config.json", "vocabulary.json"),
+    }
+    state = json.loads((job.out / "checkpoint-4" / "training_state.json").read_text())
+    assert state["sampler"] == {"seed": 0, "epoch": 1, "batch": 1}
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 4), (2, 8), (5, 4)])
+def test_accumulation_gives_the_whole_batchs_gradient(
+    batch_size: int, accumulation: int, shards: Path, tmp_path: Path
+) -> None:
+    def gradients(batch_size: int, accumulation: int, name: str) -> tuple[Tensor, Tensor]:
+        job = make_job(
+            shards, tmp_path / name, batch_size=batch_size, gradient_accumulation_steps=accumulation
+        )
+        run = _run(job)
+        shares_M3 = loop._accumulate_gradients(run, next(loop._read(run)))
+        assert len(shares_M3) == accumulation
+        return shares_M3.sum(dim=0), torch.cat(
+            [
+                parameter.grad.flatten()
+                for parameter in run.raw_model.parameters()
+                if parameter.grad is not None
+            ]
+        )
+
+    total = batch_size * accumulation
+    expected_loss, expected = gradients(total, 1, "whole")
+    loss, gradient = gradients(batch_size, accumulation, "parts")
+    # Worst seen: 3e-7 of the loss, 2e-6 of the gradients' norm.
+    assert loss.tolist() == pytest.approx(expected_loss.tolist(), rel=3e-6)
+    assert (gradient - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("killed_after", [2, 7])
+def test_killed_and_started_again_equals_the_unbroken_run(
+    killed_after: int, shards: Path, tmp_path: Path
+) -> None:
+    # Dropout is on, steps are saved every 3 and scored every 4: the kill falls between them.
+    changes: dict[str, Any] = {
+        **{"architecture": DROPOUT, "max_steps": 10, "save_every_steps": 3, "eval_every_steps": 4},
+        "log_every_steps": 1,
+    }
+    unbroken, broken = (make_job(shards, tmp_path / name, **changes) for name in ("unbroken", "broken"))
+    expected = train_here(unbroken)
+    with pytest.raises(KilledError):
+        train_here(broken, crash_after=killed_after)
+    assert len(losses(broken.out)) == killed_after
+    summary = train_here(broken)
+    assert expected is not None
+    assert summary is not None
+    assert summary["resumed_from"] == (killed_after // 3 * 3 or None)
+    assert losses(broken.out) == losses(unbroken.out)
+    assert_equal_to_the_bit(unbroken.out, broken.out)
+    assert_equal_to_the_bit(unbroken.out, broken.out, "best")
+    for name in ("steps", "epochs", "train_loss", "best_step", "best_score"):
+        assert summary[name] == expected[name]
+
+
+def test_stop_saves_a_checkpoint_at_the_step_and_goes_on_from_it(shards: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"architecture": DROPOUT, "max_steps": 8, "save_every_steps": 100}
+    unbroken, broken = (make_job(shards, tmp_path / name, **changes) for name in ("unbroken", "broken"))
+    train_here(unbroken)
+    assert train_here(broken, stop_after=3) is None
+    # Asked after step 3 was logged, it ends with the step after.
+    assert sorted(path.name for path in broken.out.iterdir()) == ["checkpoint-4", "log.jsonl"]
+    train_here(broken)
+    assert losses(broken.out) == losses(unbroken.out)
+    assert_equal_to_the_bit(unbroken.out, broken.out)
+
+
+def test_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_path: Path) -> None:
+    job = make_job(shards, tmp_path / "out", gradient_accumulation_steps=2, save_every_steps=1, max_steps=9)
+    run = _run(job)
+    plan = [run.sampler.micro_batches(step, rank=0, world_size=1) for step in range(4)]
+    step = next(index for index in (2, 3) if len(plan[index]) == 2)
+    bad_call = sum(len(micros) for micros in plan[:step]) + 2  # the step's second micro-batch
+    bad_documents = set(document_names(run.train_shards, plan[step][1].windows))
+    forward, calls = run.raw_model.forward, 0
+
+    def poisoned(*inputs: Tensor) -> MultiTaskOutput:
+        nonlocal calls
+        calls += 1
+        output: MultiTaskOutput = forward(*inputs)
+        factor = math.nan if calls == bad_call else 1.0
+        return MultiTaskOutput(**{**vars(output), "token_logits_BTC": output.token_logits_BTC * factor})
+
+    run.raw_model.forward = poisoned  # type: ignore[method-assign]
+    with pytest.raises(
+        TrainingError, match=f"step {step + 1}: the loss is not finite, first on rank 0"
+    ) as caught:
+        loop.train(run, report=lambda _: None, stop_requested=lambda: False)
+    assert all(f"'{name}'" in str(caught.value) for name in bad_documents)
+    # The weights are those of the step before.
+    for name, tensor in weights(job.out, f"checkpoint-{step}").items():
+        assert torch.equal(tensor, run.raw_model.state_dict()[name])
+
+
+def test_batch_without_anything_to_score_has_loss_0(shards: Path, tmp_path: Path) -> None:
+    run = _run(make_job(shards, tmp_path / "out"))
+    micro_batches = next(loop._read(run))
+    for _, batch in micro_batches:
+        for target in (batch.token_labels_BT, batch.doc_type_B, batch.po_subtype_B):
+            target.fill_(-100)
+    result = loop._step(run, micro_batches, lambda: False, 0.0)
+    assert result.losses == (0.0, 0.0, 0.0)
+    assert result.grad_norm == 0.0
+
+
+def test_fp16_overflow_skips_the_update_and_the_schedule(shards: Path, tmp_path: Path) -> None:
+    run = _run(make_job(shards, tmp_path / "out", precision="fp16"))
+    micro_batches = next(loop._read(run))
+    before = {name: tensor.clone() for name, tensor in run.raw_model.state_dict().items()}
+    rate = run.scheduler.get_last_lr()
+    usual = run.scaler.state_dict()
+    run.scaler.load_state_dict({**usual, "scale": 2.0**100})
+    overflowed = loop._step(run, micro_batches, lambda: False, 0.0)
+    assert overflowed.skipped
+    assert run.scaler.get_scale() == 2.0**99
+    assert run.scheduler.get_last_lr() == rate
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.raw_model.state_dict().items())
+    run.scaler.load_state_dict({**usual, "scale": 16.0})
+    fine = loop._step(run, micro_batches, lambda: False, 0.0)
+    assert not fine.skipped
+    assert run.scheduler.get_last_lr() != rate
+    assert not torch.equal(run.raw_model.state_dict()["token_head.bias"], before["token_head.bias"])
+    # The same numbers, in half the digits.
+    assert fine.losses == pytest.approx(overflowed.losses, rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_on_a_cpu(precision: str, shards: Path, tmp_path: Path) -> None:
+    changes = {"max_steps": 3, "learning_rate": 1e-3, "gradient_accumulation_steps": 2}
+    exact = make_job(shards, tmp_path / "fp32", **changes)
+    half = make_job(shards, tmp_path / "half", precision=precision, **changes)
+    train_here(exact)
+    summary = train_here(half)
+    assert summary is not None
+    assert summary["precision"] == precision
+    # Worst seen: 2e-3 (bf16 has 8 bits).
+    assert losses(half.out) == pytest.approx(losses(exact.out), rel=0.02)
+    assert losses(half.out) != losses(exact.out)
+    assert all(tensor.dtype == torch.float32 for tensor in weights(half.out).values())
+
+
+def test_progress_round_trip(shards: Path, tmp_path: Path) -> None:
+    job = make_job(
+        shards, tmp_path / "out", max_steps=3, log_every_steps=2, eval_every_steps=2, save_every_steps=3
+    )
+    train_here(job)
+    state = json.loads((job.out / "checkpoint-3" / "training_state.json").read_text())
+    run = _run(job)
+    assert json.loads(json.dumps(asdict(run.state))) == state["progress"]
+    assert run.state.step == 3
+    assert run.state.best is not None
+
+
+def _run(job: TrainingJob) -> Run:
+    job.out.mkdir(exist_ok=True)
+    return Run(job, World(rank=0, size=1, device=torch.device("cpu")))
