@@ -18,6 +18,11 @@ def payment(case: Case) -> DocumentContent:
         ["documentNumber", "receiverId", "paymentMethod", "paymentReference", "senderContact", "companyCode", "currencyCode",
          "senderBankName", "senderBankAccount", "senderId", "referenceNumber", "senderPhone", "senderEmail", "paidAmount"],
     )  # fmt: skip
+    if case.chance(0.25):
+        account = KeyValue(
+            caption=case.pick(case.words["your_account"]) + case.colon, value=case.line("counterpart_account")
+        )
+        header = (*header, account)
     sums = (blocks.pair(case, "paidAmount"),)
     return finish(
         case, header=header, parties=[blocks.receiver_party(case)], tables=[table], totals=sums,
@@ -32,7 +37,10 @@ def _number(case: Case) -> str:
 def _settled_documents(case: Case) -> tuple[Table, int]:
     """Rows of documents with their amounts, and what is paid for them together, in cents."""
     deductions = case.chance(0.45)
-    columns: list[tuple[str, str, float]] = [("lineItem.documentNumber", "left", 1.4), ("lineItem.documentDate", "left", 1)]
+    columns: list[tuple[str, str, float]] = [
+        ("lineItem.documentNumber", "left", 1.4),
+        ("lineItem.documentDate", "left", 1),
+    ]
     if case.chance(0.3):
         columns.append(("kind", "left", 1.2))
     columns.append(("lineItem.grossAmount", "right", 1))
@@ -101,7 +109,9 @@ def statement(case: Case) -> DocumentContent:
     )  # fmt: skip
 
 
-def _posting(case: Case, keys: list[str], day: date, kind: int, amount: int, balance: int) -> tuple[tuple[Line, ...], ...]:
+def _posting(
+    case: Case, keys: list[str], day: date, kind: int, amount: int, balance: int
+) -> tuple[tuple[Line, ...], ...]:
     cells: dict[str, tuple[Line, ...]] = {
         "lineItem.documentDate": (blocks.labelled(case.style.day(day), "lineItem.documentDate"),),
         "lineItem.documentNumber": (blocks.labelled(_number(case), "lineItem.documentNumber"),),
@@ -115,5 +125,9 @@ def _posting(case: Case, keys: list[str], day: date, kind: int, amount: int, bal
 
 def _period(case: Case) -> KeyValue:
     start = case.style.day(case.date - timedelta(days=30))
-    value = (Text(text=start), Text(text=case.pick(("-", case.words["to"]))), Text(text=case.style.day(case.date)))
+    value = (
+        Text(text=start),
+        Text(text=case.pick(("-", case.words["to"]))),
+        Text(text=case.style.day(case.date)),
+    )
     return KeyValue(caption=case.pick(case.words["period_captions"]) + case.colon, value=value)

@@ -10,13 +10,12 @@ Label rules (the same situation always gets the same label):
 - Departments, fax, web, register, GLN, captions and column headings are O.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.companies import Address, Company
-from sap_vision_assets.documents.synthesis.content import Column, KeyValue, Line, Paragraph, Party, Table, Text
-from sap_vision_assets.documents.synthesis.goods import Item
+from sap_vision_assets.documents.synthesis.content import KeyValue, Line, Paragraph, Party, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,9 @@ def party_lines(
         lines.append(labelled(case.text("department")))
     if contact:
         attention = Text(text=case.pick(case.words["attention"]))
-        lines.append((attention, Text(text=contact, field="receiverContact" if prefix == "receiver" else None)))
+        lines.append(
+            (attention, Text(text=contact, field="receiverContact" if prefix == "receiver" else None))
+        )
     for index, line in enumerate(company.address.lines()):
         lines.append(labelled(line, address_field, continues=index > 0 and address_field is not None))
     return tuple(lines)
@@ -55,6 +56,8 @@ def letterhead(case: Case) -> Party:
         joined = case.pick((", ", " · ", " | ")).join(address.lines())
         lines = [labelled(case.sender.name, "senderName"), labelled(joined, "senderAddress")]
     captions = case.words["captions"]
+    if case.chance(0.1):
+        lines.append(case.line("slogan"))
     if case.chance(0.5):
         lines.append((Text(text=case.pick(captions["senderPhone"]) + case.colon), *case.line("senderPhone")))
         if case.chance(0.35):
@@ -73,7 +76,9 @@ def receiver_party(case: Case) -> Party:
     key = "supplier" if case.buyer_issues else "receiver"
     contact = case.text("receiverContact") if case.chance(0.25) else ""
     lines = party_lines(case, case.receiver, "receiver", contact=contact, department=case.chance(0.12))
-    return Party(role="receiver", caption=_with_colon(case, case.pick(case.words["parties"][key])), lines=lines)
+    return Party(
+        role="receiver", caption=_with_colon(case, case.pick(case.words["parties"][key])), lines=lines
+    )
 
 
 def ship_to_party(case: Case, site: Company | Site) -> Party:
@@ -93,7 +98,11 @@ def _with_colon(case: Case, caption: str) -> str:
 
 
 def pair(case: Case, field: str, variant: str = "") -> KeyValue:
-    """A caption of `field` and its value; some fields are often printed with a neighbour."""
+    """A caption of `field` and its value; "a+b" prints two fields under one caption, some fields have a neighbour."""
+    if "+" in field:
+        first, second = field.split("+")
+        both: Line = (*case.line(first), Text(text=case.pick(("/", "/", "-"))), *case.line(second))
+        return KeyValue(caption=case.pick(case.words["combined"][field]) + case.colon, value=both)
     if field == "incoterms" and case.chance(0.75):
         value: Line = (*case.line("incoterms"), *case.line("incotermsLocation"))
         return KeyValue(caption=case.caption(field), value=value)
@@ -101,10 +110,6 @@ def pair(case: Case, field: str, variant: str = "") -> KeyValue:
         dash = Text(text=case.pick(("-", "-", case.words["to"])))
         value = (*case.line("validFrom"), dash, *case.line("validTo"))
         return KeyValue(caption=case.caption(field), value=value)
-    if not variant and field in ("receiverId", "senderId"):
-        variant = "supplier" if case.buyer_issues == (field == "receiverId") else "customer"
-    if field == "receiverTaxId" and case.buyer_issues:
-        variant = "supplier"
     return KeyValue(caption=case.caption(field, variant), value=case.line(field))
 
 
@@ -120,107 +125,17 @@ def header(
     """Captioned values: all of `required`, some of `optional` in their order, up to two decoys, and `extra`."""
     room = max(0, case.rng.randint(low, high) - len(required) - len(extra))
     kept = sorted(case.rng.sample(range(len(optional)), min(room, len(optional))))
-    pairs = [pair(case, field) for field in (*required, *(optional[i] for i in kept))]
-    pairs[len(required) : len(required)] = extra
+    fields = [*required, *(optional[i] for i in kept)]
+    for both in case.words["combined"]:
+        if set(both.split("+")) <= set(fields) and case.chance(0.25):
+            fields[fields.index(both.split("+")[0])] = both
+            fields.remove(both.split("+")[1])
+    pairs = [pair(case, field) for field in fields]
+    place = min(len(required), len(pairs))
+    pairs[place:place] = extra
     for _ in range(case.pick((0, 0, 1, 1, 2))):
         pairs.insert(case.rng.randint(1, len(pairs)), decoy(case))
     return tuple(pairs)
-
-
-Cell = Callable[[Case, Item], tuple[Line, ...]]
-
-
-def _one(text: str, field: str | None) -> tuple[Line, ...]:
-    return (labelled(text, field),)
-
-
-def _description(case: Case, item: Item) -> tuple[Line, ...]:
-    lines = [labelled(item.description, "lineItem.description")]
-    if item.detail:
-        lines.append(labelled(item.detail, "lineItem.description", continues=True))
-    return tuple(lines)
-
-
-CELLS: dict[str, Cell] = {
-    "itemNumber": lambda _, item: _one(item.number, "lineItem.itemNumber"),
-    "materialNumber": lambda _, item: _one(item.material, "lineItem.materialNumber"),
-    "supplierMaterialNumber": lambda _, item: _one(item.supplier_material, "lineItem.supplierMaterialNumber"),
-    "description": _description,
-    "quantity": lambda case, item: _one(case.style.quantity(item.quantity), "lineItem.quantity"),
-    "quantity_unit": lambda case, item: (
-        (
-            Text(text=case.style.quantity(item.quantity), field="lineItem.quantity"),
-            Text(text=case.units[item.unit], field="lineItem.unitOfMeasure"),
-        ),
-    ),
-    "unitOfMeasure": lambda case, item: _one(case.units[item.unit], "lineItem.unitOfMeasure"),
-    "unitPrice": lambda case, item: _one(case.style.cell(item.price), "lineItem.unitPrice"),
-    "priceUnit": lambda _, item: _one(str(item.price_unit), "lineItem.priceUnit"),
-    "netAmount": lambda case, item: _one(case.style.cell(item.net), "lineItem.netAmount"),
-    "taxRate": lambda case, item: _one(case.text("lineItem.taxRate"), "lineItem.taxRate"),
-    "discount": lambda case, item: _one(case.style.percent(item.discount), "lineItem.discount") if item.discount else (),
-    "deliveryDate": lambda case, item: _one(case.style.day(item.delivery), "lineItem.deliveryDate"),
-    "batchNumber": lambda _, item: _one(item.batch, "lineItem.batchNumber"),
-    "tariff": lambda _, item: _one(item.tariff, None),
-    "origin": lambda case, item: _one(case.text("country"), None),
-    "ordered": lambda case, item: _one(case.style.quantity(item.quantity * 2), None),
-    "bin": lambda case, item: _one(case.text("internal_code"), None),
-    "weight": lambda case, item: _one(case.style.quantity(item.grams, 1), None),
-    "zeroPrice": lambda case, item: _one(case.style.cell(0), "lineItem.unitPrice"),
-    "zeroAmount": lambda case, item: _one(case.style.cell(0), "lineItem.netAmount"),
-}
-"""By column: what a row prints there."""
-
-_WEIGHTS = {"description": 3.4, "itemNumber": 0.5, "unitOfMeasure": 0.6, "priceUnit": 0.5, "taxRate": 0.6}
-_RIGHT = {"quantity", "unitPrice", "netAmount", "discount", "ordered", "weight", "zeroPrice", "zeroAmount", "quantity_unit"}
-_CAPTION_OF = {"quantity_unit": "quantity", "zeroPrice": "unitPrice", "zeroAmount": "netAmount"}
-
-
-def column(case: Case, key: str, caption: str = "") -> Column:
-    """The column `key`, its heading from the language's wordings."""
-    if not caption:
-        own = case.words["columns"].get(key)
-        caption = case.pick(own or case.words["captions"][f"lineItem.{_CAPTION_OF.get(key, key)}"])
-    if key in ("netAmount", "unitPrice") and not case.style.cell_symbol and case.chance(0.15):
-        caption += f" {case.style.currency}"
-    align = "right" if key in _RIGHT else "left"
-    return Column(caption=caption, align=align, weight=_WEIGHTS.get(key, 1.0))
-
-
-def item_table(case: Case, items: Sequence[Item], keys: Sequence[str]) -> Table:
-    """One row for each item with the columns `keys` of CELLS."""
-    rows = tuple(tuple(CELLS[key](case, item) for key in keys) for item in items)
-    return Table(columns=tuple(column(case, key) for key in keys), rows=rows)
-
-
-def totals(
-    case: Case, items: Sequence[Item], *, tax: bool = True, sign: int = 1, extras: bool = True
-) -> tuple[KeyValue, ...]:
-    """Sum, discount, freight, tax and total of the items. Without `tax` the net total stands alone."""
-    net = sum(item.net for item in items)
-    lines: list[KeyValue] = []
-
-    def add(field: str, cents: int, before: Line = ()) -> None:
-        value = (*before, *case.set(field, case.money(cents, field)))
-        lines.append(KeyValue(caption=case.caption(field), value=value))
-
-    if extras and case.chance(0.22):
-        off = (net * case.pick((2, 3, 5, 10)) + 50) // 100
-        add("discountAmount", -sign * off)
-        net -= off
-    if extras and case.chance(0.25):
-        freight = case.rng.randint(8, 240) * 50
-        add("shippingAmount", sign * freight)
-        net += freight
-    if not tax:
-        add("netAmount", sign * net)
-        return tuple(lines)
-    amount = (net * case.tax_hundredths + 5000) // 10_000
-    add("netAmount", sign * net)
-    add("taxAmount", sign * amount, case.line("taxRate") if case.chance(0.6) else ())
-    case.gross_cents = sign * (net + amount)
-    add("grossAmount", case.gross_cents)
-    return tuple(lines)
 
 
 def sentence(case: Case, template: str) -> Paragraph:
@@ -229,12 +144,19 @@ def sentence(case: Case, template: str) -> Paragraph:
 
 def closing(case: Case, templates: Sequence[str], count: int) -> tuple[Paragraph, ...]:
     chosen = case.rng.sample(list(templates), min(count, len(templates)))
+    if case.chance(0.15):
+        chosen.append(case.pick(case.words["general"]))
     return tuple(sentence(case, template) for template in chosen if template)
+
+
+_TOLD_BY_SENTENCE = frozenset({"PAYMENT_ADVICE", "REMITTANCE_ADVICE"})
+"""Types whose title alone is ambiguous: only a sentence says whether the payment was made or will be."""
 
 
 def introduction(case: Case) -> tuple[Paragraph, ...]:
     templates = [t for t in case.words["introduction"][case.doc_type] if t]
-    return (sentence(case, case.pick(templates)),) if templates and case.chance(0.6) else ()
+    wanted = not case.titled or case.doc_type in _TOLD_BY_SENTENCE or case.chance(0.55)
+    return (sentence(case, case.pick(templates)),) if templates and wanted else ()
 
 
 def footer(case: Case, *, bank: bool | None = None) -> tuple[tuple[Line, ...], ...]:
@@ -270,4 +192,4 @@ def bank_lines(case: Case) -> tuple[Line, ...]:
 
 
 def title(case: Case) -> str:
-    return str(case.pick(case.words["titles"][case.doc_type])) if case.chance(0.82) else ""
+    return str(case.pick(case.words["titles"][case.doc_type])) if case.titled else ""

@@ -7,6 +7,7 @@ asked for and stays the same for the whole page.
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -40,8 +41,17 @@ class Case:
     """The facts behind one page."""
 
     def __init__(
-        self, rng: random.Random, *, split: str, doc_type: str, language: str, abroad: bool = False
+        self,
+        rng: random.Random,
+        *,
+        split: str,
+        doc_type: str,
+        language: str,
+        abroad: bool = False,
+        related: str = "",
     ) -> None:
+        """`abroad` puts the counterparty into another country; `related` makes it a "sister" company of the
+        sender, or the "same" company at another address."""
         self.rng, self.split, self.doc_type, self.language = rng, split, doc_type, language
         self.words: dict[str, Any] = phrases(language)
         self.industry = rng.choice(goods.industries())
@@ -50,7 +60,11 @@ class Case:
         away = rng.choice([c for c in companies.pools()["countries"] if c != home])
         other = away if abroad or rng.random() < 0.15 else home
         self.sender = self._company(home, other)
-        self.receiver = self._company(other, home)
+        self.receiver = self._company(other, home, stem=self.sender.stem if related else "")
+        if related == "same":
+            self.receiver = replace(self.receiver, name=self.sender.name)
+        self.titled = rng.random() < 0.82
+        """False on a page without a title; then its other words must tell what it is."""
         currency = companies.pools()["countries"][home]["currency"]
         if other != home and rng.random() < 0.5:
             currency = rng.choice(("EUR", "USD"))
@@ -58,9 +72,12 @@ class Case:
         self.tax_hundredths: int = rng.choice(companies.pools()["countries"][home]["tax"])
         self.units = goods.unit_words(language, rng.randrange(60))
         self.colon = rng.choice((":", ":", ":", "", "", " :" if language == "fr" else ":"))
-        self.term_days = rng.choice((10, 14, 20, 30, 30, 30, 45, 60, 90))
+        self.term_days = rng.choice((0, 10, 14, 14, 20, 30, 30, 30, 45, 60, 90))
         self.gross_cents = 0
         """Total of the page in cents, once totals() has written it."""
+        self.sublines: tuple[str, ...] = ()
+        """Keys of item_tables.CELLS that are printed below each description."""
+        self.subline_captions: dict[str, str] = {}
         self._facts: dict[str, Line] = {}
 
     @property
@@ -138,29 +155,62 @@ class Case:
     def caption(self, field: str, variant: str = "") -> str:
         """One of the wordings for `field`, those of the document type or `variant` first."""
         captions = self.words["captions"]
-        for key in (f"{field}.{variant}", f"{field}.{self.doc_type}", field):
-            if key in captions:
-                return str(self.pick(captions[key])) + self.colon
-        raise KeyError(field)
+        keys = (f"{field}.{variant or self._variant(field)}", f"{field}.{self.doc_type}", field)
+        choices = next(captions[key] for key in keys if key in captions)
+        # The first wordings of a document number name the type; the later ones ("Document no.") need a title.
+        if field == "documentNumber" and not self.titled:
+            choices = choices[:3]
+        return str(self.pick(choices)) + self.colon
 
-    def _company(self, country: str, other: str) -> Company:
+    def _variant(self, field: str) -> str:
+        """Which of a field's sets of wordings fits its value."""
+        match field:
+            case "senderBankAccount":
+                return "iban" if self.sender.bank_account[:2].isalpha() else ""
+            case "senderBankCode":
+                return "routing" if self.sender.bank_code[:2].isdigit() else ""
+            case "taxId":
+                return "number" if self.text("taxId") == self.sender.tax_number else ""
+            case "receiverId":
+                return "supplier" if self.buyer_issues else "customer"
+            case "senderId":
+                return "customer" if self.buyer_issues else "supplier"
+            case "receiverTaxId":
+                return "supplier" if self.buyer_issues else ""
+            case _:
+                return ""
+
+    def _company(self, country: str, other: str, stem: str = "") -> Company:
         foreign = self.words["country_names"][country] if country != other or self.chance(0.15) else ""
         return companies.make_company(
-            self.rng, split=self.split, country=country, industry=self.industry, foreign=foreign
+            self.rng, split=self.split, country=country, industry=self.industry, foreign=foreign, stem=stem
         )
 
     def _make(self, name: str) -> Line:
+        if name == "deliveryDate" and self.chance(0.05):
+            year, week, _ = self.day(name).isocalendar()
+            return self.set(
+                name, f"{self.pick(self.words['weeks'])} {week:02d}{self.pick(('/', '.', ' / '))}{year}"
+            )
         if name in DATE_OFFSETS:
             return self.set(name, self.style.day(self.day(name)))
         patterns = NUMBER_PATTERNS.get(f"{name}.{self.doc_type}") or NUMBER_PATTERNS.get(name)
         if patterns:
-            owner = self.sender if name == "documentNumber" else self.seller if name in SELLER_NUMBERS else self.buyer
+            owner = (
+                self.sender
+                if name == "documentNumber"
+                else self.seller
+                if name in SELLER_NUMBERS
+                else self.buyer
+            )
             return self.set(name, self._number(self.pick(patterns), owner))
         return self.set(name, PLAIN_FACTS[name](self))
 
     def _number(self, pattern: str, owner: Company) -> str:
         """<yy>, <yyyy> and <own> stand for the year and the owner's initials."""
-        pattern = pattern.replace("<yyyy>", str(self.date.year)).replace("<yy>", f"{self.date.year % 100:02d}")
+        pattern = pattern.replace("<yyyy>", str(self.date.year)).replace(
+            "<yy>", f"{self.date.year % 100:02d}"
+        )
         return owner.initials.join(fill_pattern(self.rng, part) for part in pattern.split("<own>"))
 
 

@@ -72,7 +72,8 @@ def _candidates(kind: str) -> list[str]:
     if kind == "stems":
         made = [a + b for a in pools()["stem_heads"] for b in pools()["stem_tails"]]
         return sorted({*made, *pools()["surnames"]})
-    return sorted(set(pools()["streets"][kind]))
+    street = pools()["streets"][kind]
+    return sorted(street["form"].format(a=a, b=b) for a in street["a"] for b in street["b"])
 
 
 def make_person(rng: random.Random) -> str:
@@ -103,8 +104,14 @@ def make_company(
     words = pools()["industry_words"][industry][data["word_language"]]
     shape = rng.choice(pools()["name_shapes"])
     legal = rng.choice(data["legal_forms"])
-    name = " ".join(shape.format(stem=stem, word=rng.choice(words), legal=legal, letter=rng.choice("ABDEGKMRST")).split())
-    domain = stem.lower().translate(_ACCENTS) + rng.choice(("", "-" + rng.choice(("group", "tec", "online", "ag")))) + data["tld"]
+    name = " ".join(
+        shape.format(stem=stem, word=rng.choice(words), legal=legal, letter=rng.choice("ABDEGKMRST")).split()
+    )
+    domain = (
+        stem.lower().translate(_ACCENTS)
+        + rng.choice(("", "-" + rng.choice(("group", "tec", "online", "ag"))))
+        + data["tld"]
+    )
     phone = _phone(rng, data)
     return Company(
         stem=stem,
@@ -120,14 +127,22 @@ def make_company(
         bank_name=rng.choice(data["banks"]),
         bank_account=_bank_account(rng, data, country),
         bank_code="".join(_random_char(rng, c) for c in rng.choice(data["bank_code"])),
-        initials=(stem[:1] + stem[len(stem) // 2 : len(stem) // 2 + 1] + legal[:1]).upper().translate(_ACCENTS),
+        initials=_initials(stem, split),
         person=make_person(rng),
         industry=industry,
     )
 
 
+def _initials(stem: str, split: str) -> str:
+    """Two letters of the stem and as many more as make the code belong to the split, as the stem does."""
+    start = (stem[:1] + stem[len(stem) // 2 : len(stem) // 2 + 1]).lower().translate(_ACCENTS).upper()
+    letters = ("", *"GMKSTCAHBDEFILNOPRUVWXYZ")
+    codes = (start + third + fourth for fourth in letters for third in letters[1:])
+    return next(code for code in codes if split_of(code) == split)
+
+
 def _random_char(rng: random.Random, character: str) -> str:
-    """"#" a digit, "%" a digit that is not 0, "@" a capital letter; anything else stays."""
+    """ "#" a digit, "%" a digit that is not 0, "@" a capital letter; anything else stays."""
     match character:
         case "#":
             return rng.choice("0123456789")

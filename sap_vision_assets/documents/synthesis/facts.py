@@ -89,6 +89,8 @@ def _methods(case: Case) -> str:
 
 
 def _payment_terms(case: Case) -> str:
+    if case.term_days == 0:
+        return str(case.pick(case.words["immediate_terms"]))
     template = str(case.pick(case.words["payment_terms"]))
     discount = case.style.percent(case.pick((200, 300, 150)))
     return template.format(n=case.term_days, s=case.pick((7, 8, 10)), p=discount)
@@ -203,6 +205,9 @@ PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
     "country": lambda case: str(case.words["country_names"][case.pick(_COUNTRIES)]),
     "tax_number": lambda case: case.sender.tax_number,
     "small_amount": lambda case: case.money(case.rng.randint(10, 90) * 100, None),
+    "hu": lambda case: str(case.rng.randint(300_000, 900_000)),
+    "slogan": lambda case: str(case.pick(case.words["slogans"])),
+    "counterpart_account": lambda case: case.receiver.bank_account,
     "small_number": lambda case: str(case.rng.randint(2, 12)),
     "o_callers": lambda case: make_person(case.rng),
     "o_notice": lambda case: _order_word(case, "notice"),

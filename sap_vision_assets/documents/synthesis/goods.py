@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -59,15 +60,26 @@ def net_of(quantity: int, price: int, price_unit: int, discount: int = 0) -> int
 
 
 def make_items(
-    rng: random.Random, *, language: str, industry: str, count: int, day: date, discounts: bool = False
+    rng: random.Random,
+    *,
+    language: str,
+    industry: str,
+    count: int,
+    day: date,
+    details: Sequence[str] = (),
+    discounts: bool = False,
 ) -> tuple[Item, ...]:
-    """`count` different lines, to be delivered from `day` on, numbered in one of the usual ways."""
+    """At most `count` different lines, to be delivered from `day` on, numbered in one of the usual ways.
+
+    `details` are wordings for a second description line, which some pages have.
+    """
     rows = _data()["goods"].get(industry) or _data()["special"][industry]
-    chosen = [rows[i] for i in rng.sample(range(len(rows)), min(count, len(rows)))]
+    chosen = rng.sample(rows, min(count, len(rows)))
     step, width = rng.choice(((10, 1), (10, 5), (10, 1), (1, 1), (1, 1), (1, 3), (10, 4)))
     material = rng.choice(_MATERIAL_PATTERNS)
     article = rng.choice(_ARTICLE_PATTERNS)
     split_dates = rng.random() < 0.4
+    detailed = 0.6 if details and rng.random() < 0.2 else 0.0
     return tuple(
         _make_item(
             rng,
@@ -77,6 +89,7 @@ def make_items(
             material=fill_pattern(rng, material),
             article=fill_pattern(rng, article),
             day=day + timedelta(days=7 * index if split_dates else 0),
+            detail=_detail(rng, details) if rng.random() < detailed else "",
             discount=rng.choice((0, 300, 500, 1000, 1250)) if discounts else 0,
         )
         for index, row in enumerate(chosen)
@@ -102,9 +115,13 @@ _SLOTS: dict[str, Any] = {
 }
 
 
+def _detail(rng: random.Random, details: Sequence[str]) -> str:
+    return rng.choice(details).format(code=_SLOTS["code"](rng), n=_SLOTS["n"](rng))
+
+
 def _make_item(
     rng: random.Random, row: dict[str, Any], *, language: str, number: str, material: str, article: str, day: date,
-    discount: int,
+    detail: str, discount: int,
 ) -> Item:  # fmt: skip
     name = row["names"][language]
     slots = {slot: make(rng) for slot, make in _SLOTS.items() if "{" + slot + "}" in name}
@@ -115,14 +132,16 @@ def _make_item(
         quantity += rng.choice((250, 500, 750))
     low, high = row["price"]
     price = rng.randint(low, high)
-    price_unit = rng.choice((100, 100, 1000)) if high <= 60 else rng.choice((1, 1, 1, 1, 100 if high < 3000 else 1))
+    price_unit = (
+        rng.choice((100, 100, 1000)) if high <= 60 else rng.choice((1, 1, 1, 1, 100 if high < 3000 else 1))
+    )
     price *= price_unit
     return Item(
         number=number,
         material=material,
         supplier_material=article,
         description=name.format(**slots),
-        detail="",
+        detail=detail,
         quantity=quantity,
         whole=whole,
         unit=row["unit"],

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from sap_vision_assets.documents.synthesis import blocks
 from sap_vision_assets.documents.synthesis.blocks import labelled
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.content import Column, Line, Table, Text
 from sap_vision_assets.documents.synthesis.goods import Item, make_items
+from sap_vision_assets.documents.synthesis.item_tables import CELLS, choose_sublines, column
 from sap_vision_assets.documents.synthesis.phrases import orders
 
 Row = tuple[tuple[Line, ...], ...]
@@ -20,7 +20,9 @@ def main_table(case: Case, items: Sequence[Item], form: str) -> tuple[Table, boo
     due = ["deliveryDate"] if case.chance(0.3) else []
     match form:
         case "priced":
-            price = ["unitPrice", *(["priceUnit"] if any(item.price_unit > 1 for item in items) else []), "netAmount"]
+            price = ["unitPrice", "netAmount"]
+            if any(item.price_unit > 1 for item in items) or case.chance(0.15):
+                price = case.pick((["unitPrice", "priceUnit", "netAmount"], ["price_per", "netAmount"]))
             supplier = ["supplierMaterialNumber"] if case.chance(0.2) else []
             keys = [*head, *supplier, "description", *due, *unit, *price]
         case "quantity":
@@ -28,11 +30,19 @@ def main_table(case: Case, items: Sequence[Item], form: str) -> tuple[Table, boo
         case "plain":
             keys = [*head, "description", "unitOfMeasure"]
         case "zero":
-            keys = [*head, "description", *unit, "zeroPrice", "zeroAmount"]
+            keys = [*head, "description", *unit, "zero_price", "zero_amount"]
         case "text":
             keys = [*head, "description", *unit, "unitPrice", "netAmount"]
         case "import":
-            keys = [*head, "description", "tariff", *(["origin"] if case.chance(0.7) else []), *unit, "unitPrice", "netAmount"]
+            keys = [
+                *head,
+                "description",
+                "tariff",
+                *(["origin"] if case.chance(0.7) else []),
+                *unit,
+                "unitPrice",
+                "netAmount",
+            ]
         case "agreed":
             keys = [*head, "description", "unitOfMeasure", "unitPrice", "priceUnit"]
         case "target":
@@ -41,8 +51,12 @@ def main_table(case: Case, items: Sequence[Item], form: str) -> tuple[Table, boo
             keys = [*head, "description", "netAmount"]
     if len(items) == 1 and case.chance(0.15):
         keys = [key for key in keys if key != "itemNumber"]
+    if form in ("priced", "quantity"):
+        choose_sublines(case, keys, ("supplierMaterialNumber", "deliveryDate"))
     rows = tuple(tuple(_cell(case, key, item) for key in keys) for item in items)
-    return Table(columns=tuple(_column(case, key) for key in keys), rows=rows), "netAmount" in keys or form == "zero"
+    return Table(
+        columns=tuple(_column(case, key) for key in keys), rows=rows
+    ), "netAmount" in keys or form == "zero"
 
 
 def _cell(case: Case, key: str, item: Item) -> tuple[Line, ...]:
@@ -55,15 +69,19 @@ def _cell(case: Case, key: str, item: Item) -> tuple[Line, ...]:
         case "open":
             return (labelled(case.style.quantity(item.quantity - released)),)
         case _:
-            return blocks.CELLS[key](case, item)
+            return CELLS[key](case, item)
 
 
 def _column(case: Case, key: str) -> Column:
     own = orders(case.language)["WORDS"]["columns"]
     if key in own:
-        align = "right" if key in ("target", "released", "open", "cumulative", "plan_amount", "component_quantity") else "left"
+        align = (
+            "right"
+            if key in ("target", "released", "open", "cumulative", "plan_amount", "component_quantity")
+            else "left"
+        )
         return Column(caption=case.pick(own[key]), align=align, weight=1.0)
-    return blocks.column(case, key)
+    return column(case, key)
 
 
 def components(case: Case, items: Sequence[Item]) -> tuple[Table, ...]:

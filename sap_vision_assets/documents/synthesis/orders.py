@@ -10,15 +10,24 @@ whether it supplies or receives. An order's own number is documentNumber; change
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sap_vision_assets.documents.synthesis import blocks, order_tables
 from sap_vision_assets.documents.synthesis.blocks import labelled
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.companies import make_address, make_company
-from sap_vision_assets.documents.synthesis.content import DocumentContent, KeyValue, Line, Paragraph, Party, Table, Text
+from sap_vision_assets.documents.synthesis.content import (
+    DocumentContent,
+    KeyValue,
+    Line,
+    Paragraph,
+    Party,
+    Table,
+    Text,
+)
 from sap_vision_assets.documents.synthesis.goods import Item, make_items
+from sap_vision_assets.documents.synthesis.item_tables import totals
 from sap_vision_assets.documents.synthesis.phrases import orders
 from sap_vision_assets.documents.synthesis.trade import ROW_COUNTS, finish, price_columns, ship_to
 
@@ -97,6 +106,10 @@ _LIKELY = {
 }  # fmt: skip
 
 
+STOCK_TRANSPORTS = frozenset({"STOCK_TRANSPORT", "STOCK_TRANSPORT_AGREEMENT"})
+"""Orders between two plants of one company."""
+
+
 def purchase_order(case: Case, subtype: str) -> DocumentContent:
     """An order of `subtype`, which must be one of SPECS."""
     spec, words = SPECS[subtype], orders(case.language)[subtype]
@@ -108,9 +121,16 @@ def purchase_order(case: Case, subtype: str) -> DocumentContent:
         kind_place = "none"
     kind = case.pick(words["kinds"])
     if kind_place == "header":
-        extras = [KeyValue(caption=case.pick(case.words["order_kind"]) + case.colon, value=labelled(kind)), *extras]
+        extras = [
+            KeyValue(caption=case.pick(case.words["order_kind"]) + case.colon, value=labelled(kind)),
+            *extras,
+        ]
     header = _header(case, subtype, spec, extras)
-    sums = blocks.totals(case, items, tax=case.chance(0.4), extras=case.chance(0.5)) if priced and spec.columns == "priced" else ()
+    sums = (
+        totals(case, items, tax=case.chance(0.4), extras=case.chance(0.5))
+        if priced and spec.columns == "priced"
+        else ()
+    )
     if subtype in ("FREE_OF_CHARGE", "IMPORT", "LIMIT") and priced and not sums:
         sums = _net_total(case, 0 if subtype == "FREE_OF_CHARGE" else sum(item.net for item in items))
     return finish(
@@ -131,10 +151,13 @@ def purchase_order(case: Case, subtype: str) -> DocumentContent:
 def _items(case: Case, subtype: str, spec: Spec) -> tuple[Item, ...]:
     industry = case.pick(spec.goods) if spec.goods else case.pick(_GOODS)
     items = make_items(
-        case.rng, language=case.language, industry=industry, count=case.pick(spec.rows), day=case.day("deliveryDate")
-    )
-    if subtype in ("BLANKET", "LIMIT", "ENHANCED_LIMIT"):
-        case.set("targetValue", case.money(items[0].net // 10_000 * 10_000 or 10_000, "targetValue"))
+        case.rng, language=case.language, industry=industry, count=case.pick(spec.rows), day=case.day("deliveryDate"),
+        details=case.words["details"],
+    )  # fmt: skip
+    if spec.columns == "limit":
+        limit = items[0].net // 10_000 * 10_000
+        items = (replace(items[0], quantity=1000, price=limit, net=limit),)
+        case.set("targetValue", case.money(limit, "targetValue"))
     case.set("first_item", items[0].number)
     case.set("new_quantity", case.style.quantity(items[0].quantity))
     case.set("old_quantity", case.style.quantity(items[0].quantity * 2))
@@ -152,21 +175,38 @@ def _extras(case: Case, words: dict[str, dict[str, list[str]]]) -> list[KeyValue
     if {"supplying_plant", "supplying_company"} & set(names):
         kept = names
     return [
-        KeyValue(caption=case.pick(words["extras"][name]) + case.colon, value=case.line(name)) for name in kept
+        KeyValue(caption=case.pick(words["extras"][name]) + case.colon, value=case.line(name))
+        for name in kept
     ]
 
 
 def _header(case: Case, subtype: str, spec: Spec, extras: list[KeyValue]) -> tuple[KeyValue, ...]:
-    optional = [field for field in _ORDINARY if field not in spec.required and (spec.delivery or field != "deliveryDate")]
+    optional = [
+        field
+        for field in _ORDINARY
+        if field not in spec.required and (spec.delivery or field != "deliveryDate")
+    ]
     optional += [field for field in _STOCK if field not in spec.required] if spec.stock else []
     likely = [field for field in _LIKELY.get(subtype, ()) if case.chance(0.7)]
-    return blocks.header(case, ["documentNumber", "documentDate", *spec.required, *likely], optional, low=7, high=11, extra=extras)
+    return blocks.header(
+        case,
+        ["documentNumber", "documentDate", *spec.required, *likely],
+        optional,
+        low=7,
+        high=11,
+        extra=extras,
+    )
 
 
 def _parties(case: Case, subtype: str) -> list[Party]:
-    parties = [blocks.receiver_party(case)]
+    if subtype in STOCK_TRANSPORTS:
+        parties = [blocks.named_party(case, "supplying_plant", case.receiver, "receiver")]
+    else:
+        parties = [blocks.receiver_party(case)]
     if subtype == "THIRD_PARTY":
-        customer = make_company(case.rng, split=case.split, country=case.receiver.address.country_code, industry=case.industry)
+        customer = make_company(
+            case.rng, split=case.split, country=case.receiver.address.country_code, industry=case.industry
+        )
         parties.append(blocks.ship_to_party(case, customer))
     else:
         parties += ship_to(case, 0.4)
@@ -176,12 +216,18 @@ def _parties(case: Case, subtype: str) -> list[Party]:
 
 
 def _net_total(case: Case, cents: int) -> tuple[KeyValue, ...]:
-    return (KeyValue(caption=case.caption("netAmount"), value=case.set("netAmount", case.money(cents, "netAmount"))),)
+    return (
+        KeyValue(
+            caption=case.caption("netAmount"), value=case.set("netAmount", case.money(cents, "netAmount"))
+        ),
+    )
 
 
 def _clauses(case: Case, clauses: list[str]) -> tuple[Paragraph, ...]:
     own = case.rng.sample(clauses, min(len(clauses), case.pick((1, 1, 2))))
-    ordinary = case.rng.sample(case.words["closing"]["PURCHASE_ORDER"], case.pick((0, 1, 1, 2)) if own else case.pick((1, 2, 3)))
+    ordinary = case.rng.sample(
+        case.words["closing"]["PURCHASE_ORDER"], case.pick((0, 1, 1, 2)) if own else case.pick((1, 2, 3))
+    )
     chosen = [*own, *ordinary]
     case.rng.shuffle(chosen)
     return tuple(Paragraph(text=case.fill(template)) for template in chosen)

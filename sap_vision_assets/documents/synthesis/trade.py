@@ -4,11 +4,26 @@ from collections.abc import Sequence
 
 from sap_vision_assets.documents.synthesis import blocks
 from sap_vision_assets.documents.synthesis.case import Case
-from sap_vision_assets.documents.synthesis.companies import make_address
-from sap_vision_assets.documents.synthesis.content import DocumentContent, KeyValue, Line, Paragraph, Party, Table, Text
+from sap_vision_assets.documents.synthesis.companies import make_address, make_company
+from sap_vision_assets.documents.synthesis.content import (
+    DocumentContent,
+    KeyValue,
+    Line,
+    Paragraph,
+    Party,
+    Table,
+    Text,
+)
 from sap_vision_assets.documents.synthesis.goods import Item, make_items
+from sap_vision_assets.documents.synthesis.item_tables import (
+    choose_sublines,
+    item_table,
+    settlement,
+    tax_summary,
+    totals,
+)
 
-ROW_COUNTS = (1, 1, 2, 2, 3, 3, 4, 5, 6)
+ROW_COUNTS = (1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 6, 8)
 
 
 def finish(
@@ -20,6 +35,8 @@ def finish(
     """The parts with what every page has: letterhead, footer, stamps, signatures, a barcode at times."""
     stamps = case.words["stamps"]
     stamp = (case.pick(stamps.get(case.doc_type, stamps["default"])),) if case.chance(0.1) else ()
+    if not subtitle and subtype is None and case.chance(0.1):
+        subtitle = blocks.labelled(case.pick(case.words["subtitles"]))
     people = tuple(case.text(name) for name in ("person", "person2")[: case.pick((1, 1, 2))])
     return DocumentContent(
         doc_type=case.doc_type,
@@ -54,6 +71,7 @@ def items_of(case: Case, *, discounts: float = 0.0) -> tuple[Item, ...]:
         industry=case.industry,
         count=case.pick(ROW_COUNTS),
         day=case.day("deliveryDate"),
+        details=case.words["details"],
         discounts=case.chance(discounts),
     )
 
@@ -66,11 +84,16 @@ def price_columns(case: Case, items: Sequence[Item]) -> list[str]:
     keys.append("description")
     keys += ["deliveryDate"] if case.chance(0.15) else []
     keys += ["quantity_unit"] if case.chance(0.3) else ["quantity", "unitOfMeasure"]
-    keys.append("unitPrice")
-    keys += ["priceUnit"] if any(item.price_unit > 1 for item in items) or case.chance(0.12) else []
+    if any(item.price_unit > 1 for item in items) or case.chance(0.15):
+        keys += case.pick((["price_per"], ["unitPrice", "priceUnit"], ["unitPrice", "priceUnit"]))
+    else:
+        keys.append("unitPrice")
     keys += ["discount"] if any(item.discount for item in items) else []
     if case.chance(0.2):
-        case.set("lineItem.taxRate", case.pick((case.text("taxRate"), "V1", "A1", "VN", "I1")))
+        case.set(
+            "lineItem.taxRate",
+            case.pick((case.text("taxRate"), case.text("taxRate"), "V1", "A1", "VN", "I1")),
+        )
         keys.append("taxRate")
     return [*keys, "netAmount"]
 
@@ -85,6 +108,15 @@ def quantity_columns(case: Case) -> list[str]:
     return [*keys, *(["quantity_unit"] if case.chance(0.35) else ["quantity", "unitOfMeasure"])]
 
 
+def third_party(case: Case) -> list[Party]:
+    """Now and then a company that is neither issuer nor addressee; label O."""
+    if not case.chance(0.06):
+        return []
+    country = case.sender.address.country_code
+    agent = make_company(case.rng, split=case.split, country=country, industry="services")
+    return [blocks.named_party(case, "agent", agent, None)]
+
+
 def ship_to(case: Case, chance: float) -> list[Party]:
     """The goods' destination: the buyer's own address or another site of the buyer."""
     if not case.chance(chance):
@@ -92,48 +124,70 @@ def ship_to(case: Case, chance: float) -> list[Party]:
     buyer = case.buyer
     address = buyer.address
     if case.chance(0.6):
-        address = make_address(case.rng, split=case.split, country=address.country_code, foreign=address.country)
+        address = make_address(
+            case.rng, split=case.split, country=address.country_code, foreign=address.country
+        )
     name = buyer.name if case.chance(0.7) else f"{buyer.name.split()[0]} {case.pick(case.words['sites'])}"
     return [blocks.ship_to_party(case, blocks.Site(name=name, address=address))]
 
 
 def invoice(case: Case) -> DocumentContent:
+    if case.chance(0.1):
+        return receipt(case)
     items = items_of(case, discounts=0.2)
     header = blocks.header(
         case,
         ["documentNumber", "documentDate"],
         ["receiverId", "purchaseOrderNumber", "purchaseOrderDate", "salesOrderNumber", "deliveryNoteNumber",
-         "deliveryDate", "referenceNumber", "senderContact", "taxId", "receiverTaxId", "paymentTerms", "dueDate",
+         "deliveryDate", "referenceNumber", "senderContact", "senderPhone", "taxId", "receiverTaxId", "paymentTerms", "dueDate",
          "paymentMethod", "incoterms", "currencyCode", "contractNumber", "senderId", "costCenter", "paymentReference",
-         "shippingMethod", "grossWeight"],
+         "shippingMethod", "grossWeight", "internalOrder", "materialDocumentNumber"],
     )  # fmt: skip
-    parties = [blocks.receiver_party(case), *ship_to(case, 0.25)]
+    parties = [blocks.receiver_party(case), *ship_to(case, 0.25), *third_party(case)]
     if case.chance(0.12):
         parties.append(blocks.named_party(case, "remit_to", case.sender, "sender"))
-    sums = blocks.totals(case, items)
-    sums += _settlement(case, items)
+    keys = price_columns(case, items)
+    choose_sublines(case, keys, ("supplierMaterialNumber", "batchNumber", "tariff", "deliveryDate"))
+    tables = [item_table(case, items, keys)]
+    if case.chance(0.1):
+        tables.append(tax_summary(case, items))
+        sums: tuple[KeyValue, ...] = (
+            KeyValue(caption=case.caption("grossAmount"), value=case.money(case.gross_cents, "grossAmount")),
+        )
+    else:
+        sums = totals(case, items)
     return finish(
-        case, header=header, parties=parties, tables=[blocks.item_table(case, items, price_columns(case, items))],
-        totals=sums, closing=blocks.closing(case, case.words["closing"]["INVOICE"], case.pick((1, 1, 2))),
-        bank=case.chance(0.7),
+        case, header=header, parties=parties, tables=tables, totals=sums + settlement(case),
+        closing=blocks.closing(case, case.words["closing"]["INVOICE"], case.pick((1, 1, 2))), bank=case.chance(0.7),
     )  # fmt: skip
 
 
-def _settlement(case: Case, items: Sequence[Item]) -> tuple[KeyValue, ...]:
-    """Now and then a down payment or a payment on the spot below the total, and what remains (label O)."""
-    net = sum(item.net for item in items)
-    if case.chance(0.08):
-        paid, field = net * case.pick((20, 30, 50)) // 100, "downPaymentAmount"
-    elif case.chance(0.05):
-        paid, field = net * 40 // 100, "paidAmount"
-    else:
-        return ()
-    gross = case.gross_cents
-    first = KeyValue(caption=case.caption(field), value=case.set(field, case.money(-paid, field)))
-    rest = KeyValue(
-        caption=case.pick(case.words["remaining"]) + case.colon, value=case.money(gross - paid, None)
+def receipt(case: Case) -> DocumentContent:
+    """A till receipt: no addressee, few captions, cash and change."""
+    words = case.words["receipt"]
+    items = items_of(case)
+    header = list(
+        blocks.header(case, ["documentDate"], ["documentNumber", "taxId", "senderContact"], low=2, high=4)
     )
-    return first, rest
+    header.append(KeyValue(caption=case.pick(words["cashier"]) + case.colon, value=case.line("user")))
+    header.append(
+        KeyValue(caption=case.pick(case.words["decoys"]["time"]) + case.colon, value=case.line("time"))
+    )
+    keys = case.pick((["description", "netAmount"], ["description", "quantity", "unitPrice", "netAmount"],
+                      ["materialNumber", "description", "quantity", "netAmount"]))  # fmt: skip
+    sums = list(totals(case, items, extras=False))
+    if case.chance(0.5):
+        sums = sums[-1:]
+    given = -(-case.gross_cents // 1000) * 1000
+    if case.chance(0.6):
+        sums.append(KeyValue(caption=case.pick(words["cash"]) + case.colon, value=case.money(given, None)))
+        change = case.money(given - case.gross_cents, None)
+        sums.append(KeyValue(caption=case.pick(words["change"]) + case.colon, value=change))
+    return finish(
+        case, header=tuple(header), parties=[], tables=[item_table(case, items, keys)], totals=tuple(sums),
+        introduction=[], closing=[blocks.sentence(case, case.pick(words["thanks"]))], title=case.pick(words["titles"]),
+        bank=False, signatures=0.0,
+    )  # fmt: skip
 
 
 def sales_order(case: Case) -> DocumentContent:
@@ -145,10 +199,12 @@ def sales_order(case: Case) -> DocumentContent:
          "quotationNumber", "paymentTerms", "incoterms", "shippingMethod", "shippingDate", "currencyCode", "contractNumber",
          "receiverTaxId", "grossWeight", "netWeight", "carrierName", "plant"],
     )  # fmt: skip
+    keys = price_columns(case, items)
+    choose_sublines(case, keys, ("supplierMaterialNumber", "deliveryDate"))
     return finish(
-        case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.4)],
-        tables=[blocks.item_table(case, items, price_columns(case, items))],
-        totals=blocks.totals(case, items, tax=case.chance(0.75)),
+        case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.4), *third_party(case)],
+        tables=[item_table(case, items, keys)],
+        totals=totals(case, items, tax=case.chance(0.75)) + settlement(case),
         closing=blocks.closing(case, case.words["closing"]["SALES_ORDER"], case.pick((1, 2))),
     )  # fmt: skip
 
@@ -163,8 +219,8 @@ def quotation(case: Case) -> DocumentContent:
     )  # fmt: skip
     return finish(
         case, header=header, parties=[blocks.receiver_party(case)],
-        tables=[blocks.item_table(case, items, price_columns(case, items))],
-        totals=blocks.totals(case, items, tax=case.chance(0.55)),
+        tables=[item_table(case, items, price_columns(case, items))],
+        totals=totals(case, items, tax=case.chance(0.55)),
         closing=blocks.closing(case, case.words["closing"]["QUOTATION"], case.pick((1, 2))), signatures=0.3,
     )  # fmt: skip
 
@@ -184,8 +240,8 @@ def memo(case: Case) -> DocumentContent:
     sign = -1 if credit and case.chance(0.3) else 1
     return finish(
         case, header=header, parties=[blocks.receiver_party(case)],
-        tables=[blocks.item_table(case, items, price_columns(case, items))],
-        totals=blocks.totals(case, items, sign=sign, extras=False),
+        tables=[item_table(case, items, price_columns(case, items))],
+        totals=totals(case, items, sign=sign, extras=False),
         closing=blocks.closing(case, case.words["closing"][case.doc_type], case.pick((1, 2))), bank=case.chance(0.4),
     )  # fmt: skip
 
@@ -206,9 +262,10 @@ def delivery_note(case: Case) -> DocumentContent:
          "volume", "plant", "storageLocation", "shipmentNumber", "referenceNumber", "senderContact", "senderId", "contractNumber"],
     )  # fmt: skip
     keys = quantity_columns(case) + (["weight"] if case.chance(0.15) else [])
+    choose_sublines(case, keys, ("supplierMaterialNumber", "batchNumber", "tariff"))
     return finish(
-        case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.5)],
-        tables=[blocks.item_table(case, items, keys)],
+        case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.5), *third_party(case)],
+        tables=[item_table(case, items, keys)],
         closing=blocks.closing(case, case.words["closing"]["DELIVERY_NOTE"], case.pick((1, 2))), signatures=0.3,
     )  # fmt: skip
 
@@ -223,10 +280,14 @@ def goods_receipt(case: Case) -> DocumentContent:
          "grossWeight", "companyCode", "purchasingGroup", "costCenter", "wbsElement", "internalOrder", "assetNumber", "glAccount",
          "requisitionNumber", "purchasingOrganization"],
     )  # fmt: skip
-    keys = quantity_columns(case) + (["ordered"] if case.chance(0.3) else []) + (["bin"] if case.chance(0.25) else [])
+    keys = (
+        quantity_columns(case)
+        + (["ordered"] if case.chance(0.3) else [])
+        + (["bin"] if case.chance(0.25) else [])
+    )
     return finish(
         case, header=_without_repeats(header), parties=[blocks.receiver_party(case)] if case.chance(0.85) else [],
-        tables=[blocks.item_table(case, items, keys)],
+        tables=[item_table(case, items, keys)],
         closing=blocks.closing(case, case.words["closing"]["GOODS_RECEIPT"], case.pick((1, 2))), signatures=0.4,
     )  # fmt: skip
 
@@ -249,9 +310,14 @@ def asn(case: Case) -> DocumentContent:
          "incoterms", "plant", "receiverId", "senderId", "storageLocation", "referenceNumber", "senderContact", "salesOrderNumber"],
         low=8, high=13,
     )  # fmt: skip
+    keys = (
+        quantity_columns(case)
+        + (["weight"] if case.chance(0.25) else [])
+        + (["hu"] if case.chance(0.3) else [])
+    )
     return finish(
-        case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.5)],
-        tables=[blocks.item_table(case, items, quantity_columns(case) + (["weight"] if case.chance(0.25) else []))],
+        case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.5), *third_party(case)],
+        tables=[item_table(case, items, keys)],
         closing=blocks.closing(case, case.words["closing"]["ASN"], case.pick((1, 2))),
     )  # fmt: skip
 
@@ -271,8 +337,6 @@ def rfq(case: Case) -> DocumentContent:
     )  # fmt: skip
     return finish(
         case, header=header, parties=[blocks.receiver_party(case), *ship_to(case, 0.3)],
-        tables=[blocks.item_table(case, items, keys + (["deliveryDate"] if case.chance(0.4) else []))],
+        tables=[item_table(case, items, keys + (["deliveryDate"] if case.chance(0.4) else []))],
         closing=blocks.closing(case, case.words["closing"]["RFQ"], case.pick((1, 2))), signatures=0.3,
     )  # fmt: skip
-
-

@@ -47,12 +47,27 @@ def make_content(
         doc_type = "PURCHASE_ORDER" if is_order else rng.choice(tuple(_WRITERS))
     doc_type = doc_type or "PURCHASE_ORDER"
     if doc_type != "PURCHASE_ORDER" and (doc_type not in _WRITERS or po_subtype is not None):
-        raise InputError(f"no document of type {doc_type!r} and subtype {po_subtype!r}; see `sap-vision labels`")
+        raise InputError(
+            f"no document of type {doc_type!r} and subtype {po_subtype!r}; see `sap-vision labels`"
+        )
     language = rng.choices(LANGUAGES, weights=[_LANGUAGE_WEIGHTS[code] for code in LANGUAGES])[0]
     if doc_type != "PURCHASE_ORDER":
         return _WRITERS[doc_type](Case(rng, split=split, doc_type=doc_type, language=language))
     subtype = po_subtype or rng.choice(tuple(orders.SPECS))
     if subtype not in orders.SPECS:
         raise InputError(f"no purchase order subtype {subtype!r}; see `sap-vision labels`")
-    case = Case(rng, split=split, doc_type=doc_type, language=language, abroad=subtype == "IMPORT")
+    case = Case(
+        rng,
+        split=split,
+        doc_type=doc_type,
+        language=language,
+        abroad=subtype == "IMPORT",
+        related=_related(subtype),
+    )
     return orders.purchase_order(case, subtype)
+
+
+def _related(subtype: str) -> str:
+    if subtype in orders.STOCK_TRANSPORTS:
+        return "same"
+    return "sister" if subtype == "INTERCOMPANY_TRANSPORT" else ""
