@@ -1,6 +1,6 @@
 """What scanners, copiers and fax machines do to a page, with the word boxes following.
 
-The page turns, shifts and shears by one affine map, so a box after damage is the bounding box of its mapped corners.
+The page turns, shifts and leans by one homography, so a box after damage is the bounding box of its mapped corners.
 Everything else changes pixels only.
 """
 
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 Box = tuple[float, float, float, float]
-Affine = tuple[float, float, float, float, float, float]
-"""x' = a x + b y + c, y' = d x + e y + f."""
+Matrix = NDArray[np.float64]
 
-LEVELS = {"clean": 0.35, "light": 0.45, "medium": 0.15, "heavy": 0.05}
+LEVELS = {"clean": 0.35, "light": 0.4, "medium": 0.19, "heavy": 0.06}
+"""Shares of the pages."""
+_STRENGTHS = {"light": 0.4, "medium": 0.8, "heavy": 1.2}
 _NOISE_SLACK = 64
 
 
@@ -27,12 +29,17 @@ class Damage:
     """Strengths; the defaults leave a page as it is."""
 
     degrees: float = 0.0
+    """Clockwise."""
     shift_x: float = 0.0
     """Share of the page's width."""
     shift_y: float = 0.0
     shear: float = 0.0
     stretch: float = 1.0
     """Height after the scan, over the height before it."""
+    keystone: float = 0.0
+    """How much narrower the page's foot is than its head, as a share."""
+    surround: int = 255
+    """Grey value of what lies beside the paper."""
     grey: bool = False
     blur: float = 0.0
     """Radius in pixels of a 100 dpi page."""
@@ -41,6 +48,7 @@ class Damage:
     paper: int = 255
     """Grey value of the paper."""
     shadow: float = 0.0
+    """Share of the light that is missing at the darkest edge."""
     shadow_angle: float = 0.0
     noise: float = 0.0
     """Standard deviation in grey values."""
@@ -48,7 +56,7 @@ class Damage:
     streaks: int = 0
     punch_holes: bool = False
     fax: bool = False
-    jpeg_quality: int = 95
+    jpeg_quality: int = 85
     seed: int = 0
 
 
@@ -56,27 +64,32 @@ def choose_damage(rng: random.Random) -> Damage:
     """A third of the pages stay clean digital prints; few are damaged heavily."""
     level = rng.choices(list(LEVELS), list(LEVELS.values()))[0]
     if level == "clean":
-        return Damage(grey=rng.random() < 0.1, seed=rng.getrandbits(32))
-    strength = {"light": 0.4, "medium": 0.8, "heavy": 1.2}[level]
-    fax = level != "light" and rng.random() < 0.25
+        return Damage(grey=rng.random() < 0.1, jpeg_quality=rng.randint(80, 92), seed=rng.getrandbits(32))
+    strength = _STRENGTHS[level]
+
+    def sometimes(share: float, value: float) -> float:
+        return value if rng.random() < share else 0.0
+
     return Damage(
-        degrees=rng.gauss(0, 0.6) * strength if rng.random() < 0.8 else rng.uniform(-1.6, 1.6) * strength,
+        degrees=min(2.0, max(-2.0, rng.gauss(0, 0.8) * strength)),
         shift_x=rng.uniform(-0.008, 0.008) * strength,
         shift_y=rng.uniform(-0.008, 0.008) * strength,
-        shear=rng.gauss(0, 0.003) * strength,
+        shear=rng.gauss(0, 0.002) * strength,
         stretch=1 + rng.gauss(0, 0.004) * strength,
+        keystone=sometimes(0.25, rng.gauss(0, 0.006) * strength),
+        surround=rng.randint(30, 110) if rng.random() < 0.12 else 255,
         grey=rng.random() < 0.7,
         blur=rng.uniform(0.2, 0.8) * strength,
-        fade=rng.uniform(0, 0.35) * strength if rng.random() < 0.4 else 0.0,
+        fade=sometimes(0.4, rng.uniform(0, 0.35) * strength),
         paper=255 if rng.random() < 0.4 else rng.randint(round(252 - 20 * strength), 252),
-        shadow=rng.uniform(0.02, 0.14) * strength if rng.random() < 0.5 else 0.0,
+        shadow=sometimes(0.5, rng.uniform(0.04, 0.28) * strength),
         shadow_angle=rng.uniform(0, 2 * math.pi),
         noise=rng.uniform(1, 7) * strength,
-        specks=rng.randint(0, round(60 * strength)) if rng.random() < 0.5 else 0,
-        streaks=1 if rng.random() < 0.08 * strength else 0,
-        punch_holes=rng.random() < 0.06,
-        fax=fax,
-        jpeg_quality=rng.randint(round(88 - 35 * strength), 88),
+        specks=round(sometimes(0.5, rng.uniform(0, 60) * strength)),
+        streaks=int(rng.random() < 0.08 * strength),
+        punch_holes=rng.random() < 0.07,
+        fax=level != "light" and rng.random() < 0.25,
+        jpeg_quality=rng.randint(round(84 - 30 * strength), 84),
         seed=rng.getrandbits(32),
     )
 
@@ -88,29 +101,29 @@ def apply_damage(
     rng = random.Random(damage.seed)
     if damage.grey or damage.fax:
         image = image.convert("L")
-    forward = _affine(damage, image.size)
-    boxes = [_mapped(box, forward, image.size) for box in boxes_px]
     if damage.punch_holes:
         _punch(image, rng)
-    if forward != (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+    forward = _homography(damage, image.size)
+    if not np.array_equal(forward, np.eye(3)):
+        back = np.linalg.inv(forward)
+        coefficients = (back / back[2, 2]).ravel()[:8].tolist()
         image = image.transform(
             image.size,
-            Image.Transform.AFFINE,
-            _inverse(forward),
+            Image.Transform.PERSPECTIVE,
+            coefficients,
             Image.Resampling.BILINEAR,
-            fillcolor=_white(image),
+            fillcolor=_grey(image, damage.surround),
         )
     if damage.blur > 0.1:
         image = image.filter(ImageFilter.BoxBlur(damage.blur * image.width / 827))
-    image = _tone(image, damage)
+    if damage.fade or damage.paper < 255:
+        image = _toned(image, damage)
     if damage.shadow:
-        image = _shadow(image, damage)
+        image = _shadowed(image, damage)
     if damage.noise:
-        image = _noise(image, damage, rng)
-    _dirt(image, damage, rng)
-    if damage.fax:
-        image = _fax(image)
-    return image, boxes
+        image = _noisy(image, damage, rng)
+    _soil(image, damage, rng)
+    return _faxed(image) if damage.fax else image, _moved(boxes_px, forward, image.size)
 
 
 def encode(image: Image.Image, damage: Damage) -> bytes:
@@ -120,43 +133,38 @@ def encode(image: Image.Image, damage: Damage) -> bytes:
     return buffer.getvalue()
 
 
-def _affine(damage: Damage, size: tuple[int, int]) -> Affine:
-    """About the page's centre: stretch, shear, turn, shift."""
-    if not (damage.degrees or damage.shear or damage.shift_x or damage.shift_y) and damage.stretch == 1.0:
-        return 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
+def _homography(damage: Damage, size: tuple[int, int]) -> Matrix:
+    """Maps (x, y, 1) before to after, about the page's centre: stretch, lean, turn, shift."""
+    width, height = size
     cos, sin = math.cos(math.radians(damage.degrees)), math.sin(math.radians(damage.degrees))
-    a, b = cos, cos * damage.shear - sin * damage.stretch
-    d, e = sin, sin * damage.shear + cos * damage.stretch
-    x, y = size[0] / 2, size[1] / 2
-    c = x + damage.shift_x * size[0] - a * x - b * y
-    f = y + damage.shift_y * size[1] - d * x - e * y
-    return a, b, c, d, e, f
+    center = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])
+    lean = np.array([[1, damage.shear, 0], [0, damage.stretch, 0], [0, damage.keystone / height, 1.0]])
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+    place = np.array(
+        [[1, 0, (0.5 + damage.shift_x) * width], [0, 1, (0.5 + damage.shift_y) * height], [0, 0, 1.0]]
+    )
+    matrix: Matrix = place @ turn @ lean @ center
+    return matrix
 
 
-def _inverse(affine: Affine) -> Affine:
-    a, b, c, d, e, f = affine
-    determinant = a * e - b * d
-    ia, ib, id_, ie = e / determinant, -b / determinant, -d / determinant, a / determinant
-    return ia, ib, -(ia * c + ib * f), id_, ie, -(id_ * c + ie * f)
+def _moved(boxes_px: Sequence[Box], forward: Matrix, size: tuple[int, int]) -> list[Box]:
+    """Bounding boxes of the mapped corners, inside the page."""
+    if np.array_equal(forward, np.eye(3)) or not boxes_px:
+        return list(boxes_px)
+    left, top, right, bottom = np.array(boxes_px, dtype=float).T
+    corners = np.array([[left, right, left, right], [top, top, bottom, bottom], np.ones((4, len(left)))])
+    x, y, scale = np.einsum("ij,jkn->ikn", forward, corners)
+    x, y = np.clip(x / scale, 0, size[0]), np.clip(y / scale, 0, size[1])
+    moved = np.stack([x.min(0), y.min(0), x.max(0), y.max(0)], axis=1)
+    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in moved]
 
 
-def _mapped(box: Box, affine: Affine, size: tuple[int, int]) -> Box:
-    a, b, c, d, e, f = affine
-    left, top, right, bottom = box
-    corners = [(left, top), (right, top), (left, bottom), (right, bottom)]
-    xs = [min(max(a * x + b * y + c, 0.0), float(size[0])) for x, y in corners]
-    ys = [min(max(d * x + e * y + f, 0.0), float(size[1])) for x, y in corners]
-    return min(xs), min(ys), max(xs), max(ys)
+def _grey(image: Image.Image, value: int) -> int | tuple[int, int, int]:
+    return value if image.mode == "L" else (value, value, value)
 
 
-def _white(image: Image.Image) -> int | tuple[int, int, int]:
-    return 255 if image.mode == "L" else (255, 255, 255)
-
-
-def _tone(image: Image.Image, damage: Damage) -> Image.Image:
+def _toned(image: Image.Image, damage: Damage) -> Image.Image:
     """Lighter ink and greyer paper, in one table."""
-    if not damage.fade and damage.paper == 255:
-        return image
     black = 255 * 0.6 * damage.fade
     table = [round(black + (damage.paper - black) * value / 255) for value in range(256)]
     return image.point(table * len(image.getbands()))
@@ -165,12 +173,11 @@ def _tone(image: Image.Image, damage: Damage) -> Image.Image:
 @cache
 def _noise_sheet(width: int, height: int) -> Image.Image:
     """Gaussian noise about 128 with a standard deviation of 32, larger than a page; drawn once a process."""
-    rng = np.random.default_rng(7)
-    noise = rng.standard_normal((height, width), np.float32) * 32 + 128
+    noise = np.random.default_rng(7).standard_normal((height, width), np.float32) * 32 + 128
     return Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
 
 
-def _noise(image: Image.Image, damage: Damage, rng: random.Random) -> Image.Image:
+def _noisy(image: Image.Image, damage: Damage, rng: random.Random) -> Image.Image:
     sheet = _noise_sheet(image.width + _NOISE_SLACK, image.height + _NOISE_SLACK)
     left, top = rng.randrange(_NOISE_SLACK), rng.randrange(_NOISE_SLACK)
     part = sheet.crop((left, top, left + image.width, top + image.height))
@@ -178,47 +185,42 @@ def _noise(image: Image.Image, damage: Damage, rng: random.Random) -> Image.Imag
     return ImageChops.add(image, Image.merge(image.mode, [part] * len(image.getbands())), offset=-128)
 
 
-def _shadow(image: Image.Image, damage: Damage) -> Image.Image:
-    """Darker towards one edge, as where a book's fold lifts the paper."""
+def _shadowed(image: Image.Image, damage: Damage) -> Image.Image:
+    """Darker towards one edge or corner, as where a fold lifts the paper off the glass."""
     along = math.cos(damage.shadow_angle) * np.linspace(-1, 1, 32)
     down = math.sin(damage.shadow_angle) * np.linspace(-1, 1, 32)
     reach = np.clip(along[None, :] + down[:, None], 0, None) ** 2
-    light = Image.fromarray(np.clip(255 - reach * damage.shadow * 160, 0, 255).astype(np.uint8))
+    light = Image.fromarray((255 * (1 - damage.shadow * reach / 2)).clip(0, 255).astype(np.uint8))
     light = light.resize(image.size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(image, Image.merge(image.mode, [light] * len(image.getbands())))
 
 
-def _dirt(image: Image.Image, damage: Damage, rng: random.Random) -> None:
+def _soil(image: Image.Image, damage: Damage, rng: random.Random) -> None:
+    """Specks of dust, and the line that a dirty spot on a document feeder's glass draws."""
     for _ in range(damage.specks):
         x, y = rng.randrange(image.width), rng.randrange(image.height)
         side = rng.choice((1, 1, 1, 2))
-        shade = rng.randint(40, 190)
-        image.paste(shade if image.mode == "L" else (shade,) * 3, (x, y, x + side, y + side))
+        image.paste(_grey(image, rng.randint(40, 190)), (x, y, x + side, y + side))
     for _ in range(damage.streaks):
         x = rng.randrange(image.width)
         strip = image.crop((x, 0, x + 1, image.height))
-        image.paste(ImageChops.multiply(strip, Image.new(strip.mode, strip.size, _light(image))), (x, 0))
-
-
-def _light(image: Image.Image) -> int | tuple[int, int, int]:
-    return 200 if image.mode == "L" else (200, 200, 200)
+        image.paste(ImageChops.multiply(strip, Image.new(strip.mode, strip.size, _grey(image, 200))), (x, 0))
 
 
 def _punch(image: Image.Image, rng: random.Random) -> None:
-    """Two holes of 6 mm, 80 mm apart, 12 mm from the left edge, as a scanner sees them."""
+    """Two holes of 6 mm, 80 mm apart, 12 mm from the left edge, as a scanner with a dark lid sees them."""
     per_mm = image.width / 210
-    radius = 3 * per_mm
-    shade = rng.randint(30, 120)
-    side = round(2 * radius) * 4
-    mask = Image.new("L", (side, side), 0)
-    ImageDraw.Draw(mask).ellipse((0, 0, side - 1, side - 1), fill=255)
-    mask = mask.resize((side // 4, side // 4), Image.Resampling.BOX)
+    side = round(6 * per_mm)
+    mask = Image.new("L", (4 * side, 4 * side), 0)
+    ImageDraw.Draw(mask).ellipse((0, 0, 4 * side - 1, 4 * side - 1), fill=255)
+    mask = mask.resize((side, side), Image.Resampling.BOX)
+    shade = _grey(image, rng.randint(30, 120))
     for offset in (-40, 40):
-        left, top = round(12 * per_mm - radius), round(image.height / 2 + offset * per_mm - radius)
-        image.paste(shade if image.mode == "L" else (shade,) * 3, (left, top), mask)
+        left, top = round(9 * per_mm), round(image.height / 2 + (offset - 3) * per_mm)
+        image.paste(shade, (left, top), mask)
 
 
-def _fax(image: Image.Image) -> Image.Image:
-    """One bit a pixel at the page's resolution, grey where a viewer scaled it."""
+def _faxed(image: Image.Image) -> Image.Image:
+    """One bit a pixel, slightly smoothed as by the viewer that scaled it."""
     black = image.point([0 if value < 165 else 255 for value in range(256)])
     return black.filter(ImageFilter.BoxBlur(0.4))

@@ -25,9 +25,11 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     runs,
     stack,
 )
+from sap_vision_assets.errors import InputError
 
 A4_INCHES = (8.27, 11.69)
 LETTER_INCHES = (8.5, 11.0)
+LEAST_POINTS = 4.0
 PAGE_WORD = {"de": "Seite", "fr": "Page", "es": "Página", "it": "Pagina", "nl": "Pagina"}
 PAGE_FORMS = ("{word} 1 / 1", "{word} 1", "1", "- 1 -", "{word}: 1/1")
 
@@ -69,11 +71,19 @@ class _Sheet:
 
 
 def lay_out(content: DocumentContent, *, rng: random.Random, split: str, dpi: int) -> Page:
-    """The content as a page of `split`'s skeletons and typefaces: RGB, undamaged, boxes tight around the ink."""
+    """The content as a page of `split`'s skeletons and typefaces: RGB, undamaged, boxes tight around the ink.
+
+    Raises InputError when the content is too long for one page in type of LEAST_POINTS.
+    """
     skeleton = choose_skeleton(rng, split)
     style = choose_style(rng, split, characters=_characters(content), px_per_pt=dpi / 72)
     sheet = _choose_sheet(content, rng, dpi)
     body, footer, style = _fit(content, skeleton, style, sheet)
+    if style.size < LEAST_POINTS * dpi / 72:
+        raise InputError(
+            f"{content.doc_type} {content.title!r} is too long for one page: "
+            f"it would need type of {style.size * 72 / dpi:.1f} points; give it fewer rows or paragraphs"
+        )
     image = Image.new("RGB", (round(sheet.width), round(sheet.height)), WHITE)
     words = paint(body, image, sheet.margin_x, sheet.margin_y)
     words += paint(footer, image, sheet.margin_x, sheet.height - sheet.margin_y - footer.height)
@@ -195,7 +205,7 @@ def _totals_and_closing(
     else:
         totals = totals_block(content.totals, skeleton.totals, style, width)
     last = closing_block(closing, skeleton.closing, style, width)
-    return [totals, filler, last] if skeleton.anchor == "closing" and last.height else [totals, last]
+    return [totals, filler, last] if skeleton.anchor == "closing" and totals.height else [totals, last]
 
 
 def _address_area(content: DocumentContent, skeleton: Skeleton, style: Style, sheet: _Sheet) -> list[Block]:

@@ -209,7 +209,7 @@ def footer_block(columns: Sequence[Sequence[Line]], form: str, style: Style, wid
     column_width = (width - space * (len(filled) - 1)) / len(filled)
     cells = [
         stack(
-            (flow(runs(line, face, style.ink), column_width, leading=1.15) for line in column),
+            (flow(runs(line, face, style.ink), column_width, leading=1.25) for line in column),
             width=column_width,
         )
         for column in filled

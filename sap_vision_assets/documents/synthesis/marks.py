@@ -101,34 +101,46 @@ def signature(seed: int, width: float, height: float, color: Color) -> Block:
 def _pen_path(rng: random.Random, width: float, height: float) -> list[tuple[float, float]]:
     """One or two capitals, each followed by small letters that run out flat, on a rising line.
 
-    Letters are turns of a cycloid: the pen circles while it moves on, so that strokes loop as in handwriting.
+    Letters are turns of a cycloid: the pen circles while it moves on, so strokes loop as in handwriting.
     """
-    slant, rise = rng.uniform(0.15, 0.5), rng.uniform(0.0, 0.12)
-    words = rng.choice((1, 2, 2))
+    slant, rise = rng.uniform(-0.1, 0.6), rng.uniform(-0.05, 0.18)
     path: list[tuple[float, float]] = []
-    x = 0.06
-    for word in range(words):
-        letters = [(rng.uniform(0.5, 0.75), rng.uniform(0.04, 0.07), rng.uniform(0.05, 0.08))]
-        for number in range(rng.randint(3, 6)):
-            tall = rng.random() < 0.22
-            flat = 1 - 0.12 * number
-            size = (rng.uniform(0.35, 0.55) if tall else rng.uniform(0.08, 0.2)) * flat
-            letters.append((size, rng.uniform(0.006, 0.02), rng.uniform(0.035, 0.06)))
+    x = 0.08
+    for word in range(rng.choice((1, 1, 2, 2, 3))):
+        # Tallness, loop (negative turns the other way round) and advance of each letter; the capital comes first.
+        letters = [
+            (
+                rng.uniform(0.4, 0.78),
+                rng.choice((-1, 1, 1)) * rng.uniform(0.01, 0.075),
+                rng.uniform(0.04, 0.1),
+            )
+        ]
+        for number in range(rng.randint(2, 7)):
+            tall = rng.random() < 0.25
+            size = (rng.uniform(0.3, 0.6) if tall else rng.uniform(0.06, 0.2)) * (1 - 0.1 * number)
+            letters.append(
+                (size, rng.choice((-1, 1, 1)) * rng.uniform(0.004, 0.026), rng.uniform(0.025, 0.065))
+            )
         for tallness, loop, advance in letters:
+            below = rng.uniform(0.05, 0.2) if rng.random() < 0.12 else 0.0
             for step in range(16):
                 phase = 2 * math.pi * step / 16
                 px = x + advance * step / 16 - loop * math.sin(phase)
-                py = 0.72 - tallness * (1 - math.cos(phase)) / 2 + 0.02 * math.sin(phase + word)
+                py = 0.66 - tallness * (1 - math.cos(phase)) / 2 + (0.02 + below) * math.sin(phase + word)
                 path.append((px, py))
             x += advance
-        x += 0.015
-    path.append((x + rng.uniform(0.05, 0.16), 0.72 + rng.uniform(-0.12, 0.08)))
+        x += rng.uniform(0.0, 0.03)
+    path.append((x + rng.uniform(0.03, 0.2), 0.66 + rng.uniform(-0.2, 0.1)))
     if rng.random() < 0.3:
-        path += [(x + 0.1, 0.84), (0.2, 0.9), (x + 0.12, 0.83)]
-    placed = [(px + slant * 0.14 * (0.72 - py), py - rise * px) for px, py in _smooth(path, 3)]
-    reach = max(px for px, _ in placed)
-    shrink = min(1.0, 0.96 / reach)
-    return [(max(1.0, px * shrink * width), min(max(1.0, py * height), height - 2)) for px, py in placed]
+        path += [(x + 0.1, 0.8), (rng.uniform(0.08, 0.3), 0.86), (x + rng.uniform(0.05, 0.15), 0.79)]
+    placed = [(px + slant * 0.14 * (0.66 - py), py - rise * (px - 0.3)) for px, py in _smooth(path, 3)]
+    left, right = min(px for px, _ in placed), max(px for px, _ in placed)
+    top, bottom = min(py for _, py in placed), max(py for _, py in placed)
+    wide, high = min(1.0, 0.94 / (right - left)), min(1.0, 0.92 / (bottom - top))
+    return [
+        ((0.03 + (px - left) * wide) * width, (max(0.04, 0.96 - (bottom - py) * high)) * height)
+        for px, py in placed
+    ]
 
 
 def _smooth(anchors: list[tuple[float, float]], steps: int) -> list[tuple[float, float]]:

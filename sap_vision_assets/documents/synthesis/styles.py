@@ -105,13 +105,15 @@ def choose_style(rng: random.Random, split: str, *, characters: frozenset[str], 
     plain = accent == (0, 0, 0)
     shade = rng.choice((0, 0, 20, 35, 50))
     grey = rng.choice((70, 100, 130, 160))
-    points = rng.uniform(7.6, 10.2) * (0.92 if family.kind == "mono" or "DejaVu" in family.name else 1.0)
+    points = rng.triangular(7.6, 11.8, 9.2) * (
+        0.92 if family.kind == "mono" or "DejaVu" in family.name else 1.0
+    )
     return Style(
         family=family,
         caption_family=rng.choice(proportional) if rng.random() < 0.12 else family,
         logo_family=rng.choice(proportional),
         size=points * px_per_pt,
-        small=rng.uniform(0.76, 0.88),
+        small=rng.uniform(0.76, 0.88) if family.kind != "mono" else rng.uniform(0.86, 1.0),
         title=rng.uniform(1.35, 2.3),
         leading=rng.uniform(1.14, 1.36),
         gap=rng.uniform(0.9, 1.9),

@@ -1,14 +1,19 @@
-"""Writes labelled pages: content, layout, damage, and the annotation in the form of docs/data_format.md."""
+"""Writes labelled pages: content, layout, damage, and an annotation beside each image."""
 
 import json
 import multiprocessing
 import os
 import random
+import re
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
 
 from sap_vision_assets.documents.synthesis.damage import apply_damage, choose_damage, encode
 from sap_vision_assets.documents.synthesis.layout import lay_out
@@ -17,8 +22,9 @@ from sap_vision_assets.errors import InputError
 from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
 
 SPLITS = ("train", "val", "test")
-CHUNK = 50
+CHUNK = 25
 """Samples that a process writes before it takes the next ones."""
+_SAMPLE_FILE = re.compile(r"images/doc_(\d{6,})\.jpg|annotations/doc_(\d{6,})\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +33,11 @@ class Sample:
 
     jpeg: bytes
     annotation: dict[str, object]
-    """As in the annotation JSON, without image_path."""
+    """As in the annotation file, image_path included."""
+
+    @property
+    def annotation_bytes(self) -> bytes:
+        return json.dumps(self.annotation, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def synthesize(
@@ -42,13 +52,11 @@ def synthesize(
 ) -> None:
     """Writes `num_samples` pages and annotations to <out>/<domain>/<split>/images and .../annotations.
 
-    Sample i depends on (seed, split, i, dpi) alone, so more samples extend fewer. `workers` 0 means one process a
-    processor. Raises InputError when the folder already holds anything else than these samples.
+    Sample i depends on (seed, split, i, dpi) alone: more samples extend fewer, and a call that was interrupted
+    goes on where it ended. `workers` 0 means one process a processor. Raises InputError, before anything is
+    written, for settings that cannot be used and for a folder that holds other documents than these samples.
     """
-    if split not in SPLITS:
-        raise InputError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
-    if num_samples < 0 or not 50 <= dpi <= 600:
-        raise InputError(f"num_samples {num_samples}, dpi {dpi}: need at least 0 samples, and 50 to 600 dpi")
+    _require_usable(num_samples=num_samples, split=split, domain=domain, dpi=dpi, workers=workers)
     folder = out / domain / split
     _require_free(folder, num_samples=num_samples, split=split, seed=seed, dpi=dpi)
     for name in ("images", "annotations"):
@@ -61,13 +69,12 @@ def synthesize(
     ]
     processes = min(workers or os.cpu_count() or 1, len(jobs))
     if processes <= 1:
-        for job in jobs:
-            _write_samples(job)
+        _exhaust(map(_write_samples, jobs), len(jobs))
         return
+    # Forked processes would inherit locks of the caller's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        for _ in pool.map(_write_samples, jobs):
-            pass
+        _exhaust(pool.map(_write_samples, jobs), len(jobs))
 
 
 def make_sample(index: int, *, split: str, seed: int, dpi: int, vocabulary: Vocabulary) -> Sample:
@@ -78,10 +85,11 @@ def make_sample(index: int, *, split: str, seed: int, dpi: int, vocabulary: Voca
     damage = choose_damage(rng)
     image, boxes = apply_damage(page.image, page.boxes_px, damage)
     label_ids = {label: number for number, label in enumerate(vocabulary.labels)}
-    annotation: dict[str, object] = {"doc_type": content.doc_type}
-    if content.po_subtype is not None:
-        annotation["po_subtype"] = content.po_subtype
-    annotation |= {
+    subtype = {} if content.po_subtype is None else {"po_subtype": content.po_subtype}
+    annotation: dict[str, object] = {
+        "image_path": f"{sample_name(index)}.jpg",
+        "doc_type": content.doc_type,
+        **subtype,
         "words": page.words,
         "boxes": [norm1000(box, image.size) for box in boxes],
         "token_labels": [label_ids[label] for label in page.labels],
@@ -89,6 +97,10 @@ def make_sample(index: int, *, split: str, seed: int, dpi: int, vocabulary: Voca
         "height": image.height,
     }
     return Sample(jpeg=encode(image, damage), annotation=annotation)
+
+
+def sample_name(index: int) -> str:
+    return f"doc_{index:06d}"
 
 
 def norm1000(box_px: Sequence[float], size: tuple[int, int]) -> list[int]:
@@ -101,6 +113,8 @@ def norm1000(box_px: Sequence[float], size: tuple[int, int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
+    """Samples `first` to `last` - 1."""
+
     folder: Path
     first: int
     last: int
@@ -112,38 +126,71 @@ class _Job:
 def _write_samples(job: _Job) -> None:
     vocabulary = load_vocabulary()
     for index in range(job.first, job.last):
+        image, annotation = _files(job.folder, index)
+        if image.exists() and annotation.exists():
+            continue
         sample = make_sample(index, split=job.split, seed=job.seed, dpi=job.dpi, vocabulary=vocabulary)
-        name = f"doc_{index:06d}"
-        annotation = {"image_path": f"{name}.jpg", **sample.annotation}
-        _write(job.folder / "images" / f"{name}.jpg", sample.jpeg)
-        text = json.dumps(annotation, ensure_ascii=False, separators=(",", ":"))
-        _write(job.folder / "annotations" / f"{name}.json", text.encode())
+        _write(image, sample.jpeg)
+        _write(annotation, sample.annotation_bytes)
+
+
+def _files(folder: Path, index: int) -> tuple[Path, Path]:
+    name = sample_name(index)
+    return folder / "images" / f"{name}.jpg", folder / "annotations" / f"{name}.json"
 
 
 def _write(path: Path, content: bytes) -> None:
     """The whole file or none of it."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(draft).chmod(0o644)
-    Path(draft).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def _exhaust(done: Iterable[None], total: int) -> None:
+    """Waits for all jobs; shows a bar where a person is looking."""
+    console = Console(stderr=True)
+    for _ in track(done, "documents", total=total, console=console, disable=not sys.stderr.isatty()):
+        pass
+
+
+def _require_usable(*, num_samples: int, split: str, domain: str, dpi: int, workers: int) -> None:
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", domain):
+        raise InputError(f"domain {domain!r}: use letters, digits, '_', '-' and '.' only")
+    if num_samples < 0 or workers < 0:
+        raise InputError(f"num_samples {num_samples}, workers {workers}: must not be negative")
+    if not 50 <= dpi <= 600:
+        raise InputError(f"dpi {dpi}: must be 50 to 600")
 
 
 def _require_free(folder: Path, *, num_samples: int, split: str, seed: int, dpi: int) -> None:
-    """The folder is empty, or its first files are those of this very call, which then goes on or extends it."""
-    present = [path for path in sorted(folder.glob("*/*")) if not path.name.startswith(".draft-")]
-    if not present:
-        return
-    names = {f"doc_{index:06d}" for index in range(num_samples)}
-    foreign = next((path for path in present if path.stem not in names), None)
-    if foreign is None:
-        index = min(int(path.stem.removeprefix("doc_")) for path in present)
+    """Nothing is in the folder but samples of this very call; the first and the last one are made again to see."""
+    present: dict[int, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_dir() and name in ("images", "annotations")) or path.name.startswith(".draft-"):
+            continue
+        match = _SAMPLE_FILE.fullmatch(name)
+        index = int(match[1] or match[2]) if match else num_samples
+        if index >= num_samples:
+            raise _occupied(folder, path)
+        present[index] = path
+    for index in {min(present), max(present)} if present else ():
         sample = make_sample(index, split=split, seed=seed, dpi=dpi, vocabulary=load_vocabulary())
-        image = folder / "images" / f"doc_{index:06d}.jpg"
-        if not image.exists() or image.read_bytes() == sample.jpeg:
-            return
-        foreign = image
-    raise InputError(
-        f"{folder} already holds other documents ({foreign.name}); "
-        "choose another output folder, or empty this one if its documents are no longer needed"
+        for path, ours in zip(_files(folder, index), (sample.jpeg, sample.annotation_bytes), strict=True):
+            if path.exists() and path.read_bytes() != ours:
+                raise _occupied(folder, path)
+
+
+def _occupied(folder: Path, path: Path) -> InputError:
+    return InputError(
+        f"{folder} already holds other documents ({path.name}); choose another output folder, "
+        "or empty this one if its documents are no longer needed"
     )

@@ -17,6 +17,9 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     stack,
 )
 
+LEAST_SHARE = 0.55
+"""Of the body's size: smaller type is no table that anybody prints."""
+
 
 @dataclass(slots=True)
 class _Cells:
@@ -72,7 +75,8 @@ def _column_widths(table: Table, cells: _Cells, width: float, pad: float, share:
         wishes.append(natural + 2 * pad)
     missing = width - sum(needs)
     if missing < 0:
-        return None
+        # Below this size a word is set smaller on its own.
+        return None if share > LEAST_SHARE else [width * need / sum(needs) for need in needs]
     extra = [max(0.0, wish - need) for wish, need in zip(wishes, needs, strict=True)]
     if sum(extra) >= missing:
         return [need + missing * part / sum(extra) for need, part in zip(needs, extra, strict=True)]
