@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
+import onnx_ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -63,8 +64,16 @@ def write_graph(model: MultiTaskLayoutLMv3, file: Path, *, opset: int, metadata:
     # The exporter notes stack traces on every node: half of a small file, and this machine's paths.
     ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props.update(metadata)
-    num_bytes = sum(parameter.nbytes for parameter in model.parameters())
-    program.save(str(file), external_data=num_bytes > SINGLE_FILE_LIMIT_BYTES)
+    save_graph(program.model, file)
+
+
+def save_graph(model: onnx_ir.Model, file: Path) -> None:
+    """Writes and checks `model`; large weights go into `<file>.data`, which the graph then names."""
+    num_bytes = sum(
+        value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
+    )
+    external = f"{file.name}.data" if num_bytes > SINGLE_FILE_LIMIT_BYTES else None
+    onnx_ir.save(model, file, external_data=external)
     check_graph(file)
 
 

@@ -65,7 +65,7 @@ def benchmark_latency(
 ) -> dict[str, Any]:
     """Times the exported model of `onnx_dir` on pages of `test_shards`; writes latency.json and returns it.
 
-    "latency_ms" are the float32 model's figures, "variants" those of all, "not_measured" says why one is absent.
+    "latency_ms" are the float32 model's figures, "variants" all variants', "not_measured" why one is absent.
     Figures of a CPU and of a GPU are never comparable: "device" says which they are. Raises InputError for
     shards without documents, VocabularyMismatchError for shards of another vocabulary or tokenizer.
     """

@@ -16,9 +16,6 @@ from sap_vision_assets.evaluation.stitching import DocumentPrediction, Logits
 from sap_vision_assets.export.session import OUTPUT_NAMES
 from sap_vision_assets.shards import Shards
 
-PRODUCTION_BATCH = 1
-"""Production asks for one page at a time. It matters to int8, whose activation scales are a batch's."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Flips:
@@ -59,7 +56,7 @@ def check_parity(
     tolerance: float,
     tie_margin: float,
 ) -> tuple[Parity, list[DocumentPrediction]]:
-    """Compares `exported` with `checkpoint` on every page of `shards`; returns the exported one's answers too.
+    """Compares `exported` with `checkpoint` on every page of `shards`; returns also what the latter answers.
 
     Numbers: the logits of padded batches of `batch_size`, and of smaller batches cut from them. Answers: the
     checkpoint's in batches of `batch_size` against the exported model's page by page, as production asks it.
@@ -68,7 +65,7 @@ def check_parity(
     """
     pair = _PairRunner(checkpoint, exported)
     expected = predict_documents(pair, shards, batch_size)
-    found = predict_documents(exported, shards, PRODUCTION_BATCH)
+    found = predict_as_production(exported, shards)
     parity = Parity(
         max_abs_difference=dict(zip(OUTPUT_NAMES, pair.worst.tolist(), strict=True)),
         tolerance=tolerance,
@@ -85,6 +82,25 @@ def check_parity(
     if parity.flips.num_real:
         raise ParityError(f"the exported model gives other answers than the checkpoint: {parity.flips}")
     return parity, found
+
+
+def predict_as_production(runner: Runner, shards: Shards) -> list[DocumentPrediction]:
+    """What production answers: one window at a time and no padding.
+
+    It matters to int8, whose activation scales are taken over all that is in a batch.
+    """
+
+    def unpadded(
+        input_ids: NDArray[np.int64],
+        bbox: NDArray[np.int64],
+        attention_mask: NDArray[np.int64],
+        pixel_values: NDArray[np.float32],
+    ) -> Logits:
+        tokens = slice(int(attention_mask.sum()))
+        text = (input_ids[:, tokens], bbox[:, tokens], attention_mask[:, tokens])
+        return Logits(*runner(*text, pixel_values))
+
+    return predict_documents(unpadded, shards, 1)
 
 
 def count_flips(

@@ -61,8 +61,8 @@ def open_session(path: Path, *, providers: Providers = "auto", threads: int = 0)
     """The one way in which this package loads an exported model.
 
     `threads` of an operator; 0 leaves the number to onnxruntime (the physical cores). "auto" takes a GPU
-    where one works and the CPU else; "cuda" never falls back. Raises ArtifactError for a damaged or unsafe model
-    (see `external_files`), InputError for settings that this machine cannot serve.
+    where one works and the CPU else; "cuda" never falls back. Raises ArtifactError for a damaged or unsafe
+    model (see `external_files`), InputError for settings that this machine cannot serve.
     """
     if threads < 0:
         raise InputError(f"threads={threads}: must be 0 (onnxruntime decides) or more")

@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sap_vision_assets.evaluation.predict import predict_documents
 from sap_vision_assets.evaluation.scores import score
 from sap_vision_assets.evaluation.stitching import DocumentPrediction
 from sap_vision_assets.export.hardware import describe_hardware
 from sap_vision_assets.export.latency import latency_stats, page_inputs, spread, time_pages
-from sap_vision_assets.export.parity import PRODUCTION_BATCH, count_flips
+from sap_vision_assets.export.parity import count_flips, predict_as_production
 from sap_vision_assets.export.session import OnnxRunner, external_files
 from sap_vision_assets.shards import Shards
 from sap_vision_assets.vocabulary import Vocabulary
@@ -53,7 +52,7 @@ class Judge:
         timed_pages: int,
     ) -> JsonObject:
         """Its part of export.json: "int8" with its figures, "int8_offered" and "int8_reason"."""
-        answers = predict_documents(int8, self.test, PRODUCTION_BATCH)
+        answers = predict_as_production(int8, self.test)
         offered, reason, val = self._decide(int8, max_drop)
         files, product_files = describe_files(int8.path), describe_files(self.product.path)
         return {
@@ -72,8 +71,8 @@ class Judge:
     def _decide(self, int8: OnnxRunner, max_drop: float) -> tuple[bool, str, JsonObject | None]:
         if self.val is None:
             return False, "not offered: no validation documents were given to judge it on", None
-        before = self._metrics(predict_documents(self.product, self.val, PRODUCTION_BATCH), self.val)
-        after = self._metrics(predict_documents(int8, self.val, PRODUCTION_BATCH), self.val)
+        before = self._metrics(predict_as_production(self.product, self.val), self.val)
+        after = self._metrics(predict_as_production(int8, self.val), self.val)
         val = {"fp32": before, "int8": after}
         if any(before[metric] is None for metric in JUDGED_METRICS):
             return False, "not offered: the validation documents have no fields to judge it on", val

@@ -20,7 +20,7 @@ class Predictor:
     def __init__(
         self, release: Path, *, variant: str = "fp32", providers: Providers = "auto", threads: int = 0
     ) -> None:
-        """Loads what `export_onnx` wrote to `release`, and evaluation's thresholds.json where it is beside it.
+        """Loads what `export_onnx` wrote to `release`, and evaluation's thresholds.json where it is there.
 
         `variant` is "fp32" or "int8"; `threads` of an operator, 0 leaves it to onnxruntime. Raises
         ArtifactError naming a file that is missing, damaged or unsafe, and VocabularyMismatchError when the

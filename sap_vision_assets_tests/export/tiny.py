@@ -83,6 +83,9 @@ def write_checkpoint(directory: Path) -> None:
     encoder = model.layoutlmv3.encoder
     for bias in (encoder.rel_pos_bias, encoder.rel_pos_x_bias, encoder.rel_pos_y_bias):
         torch.nn.init.normal_(bias.weight, std=2.0)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):  # the exporter drops biases of 0, and merges equal ones
+            torch.nn.init.normal_(parameter, std=0.2)
     for head in (model.token_head, model.doc_type_head.out_proj, model.po_subtype_head.out_proj):
         torch.nn.init.normal_(head.weight, std=0.5)
     model.save_pretrained(directory)
