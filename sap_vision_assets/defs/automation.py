@@ -14,6 +14,7 @@ from sap_vision_assets.defs.dataset import (
     VALIDATED_DATASET,
 )
 from sap_vision_assets.defs.partitions import (
+    DOMAIN_DIMENSION,
     GENERAL,
     SPLITS,
     TRAIN,
@@ -194,7 +195,7 @@ def data_root_sensor(context: dg.SensorEvaluationContext, settings: Settings) ->
     seen = Seen.read(context.cursor)
     domains, unusable = find_domains(settings)
     notes = [f"folder {name!r} is skipped: not a domain name (a-z, 0-9, '-', '_')" for name in unusable]
-    known = context.instance.get_dynamic_partitions(domain_partitions.name)
+    known = context.instance.get_dynamic_partitions(DOMAIN_DIMENSION)
     new = [domain for domain in domains if domain not in known]
     requests: list[dg.RunRequest] = []
     observations: list[dg.AssetObservation] = []

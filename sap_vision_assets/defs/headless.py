@@ -1,7 +1,13 @@
 """The whole graph of one domain without the UI, on the instance that the UI shows: one run per partition."""
 
+import json
+import logging
+import os
+import signal
 import socket
-import threading
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +22,7 @@ from sap_vision_assets.defs.home import prepare_home
 from sap_vision_assets.defs.partitions import (
     GENERAL,
     SPLITS,
-    domain_partitions,
+    register_domains,
     require_domain_name,
     split_key,
 )
@@ -26,6 +32,7 @@ from sap_vision_assets.defs.scopes import CHECKPOINT, scope_of
 from sap_vision_assets.errors import SapVisionError
 
 _POLL_S = 0.5
+_WORKER = "sap_vision_assets.defs.run_worker"
 Print = Callable[[str], None]
 
 
@@ -47,110 +54,143 @@ def run_graph(
     a run fails, KeyboardInterrupt when it was interrupted; its run is then cancelled and its processes are gone.
     """
     prepare_home()
+    # transformers would draw bars between the lines.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     require_domain_name(domain)
     known = Settings(**{**load_settings().model_dump(), **settings})
     known.vocabulary()
     for split in SPLITS:
         existing_folder(known, domain, split)
-    # After the environment is set: the definitions read the home's settings when they load.
-    from sap_vision_assets.definitions import defs  # noqa: PLC0415
-
     scope, partition = scope_of(domain)
     shared = {"resources": {"settings": {"config": dict(settings)}}} if settings else {}
     options = {f"{scope.name}__{CHECKPOINT}": {"config": dict(training)}} if training else {}
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, _sigterm_interrupts():
         for run_id in fail_dead_runs(instance, launched_here=False):
             show(f"run {run_id[:8]} of an earlier process was ended as failed: that process is gone")
-        instance.add_dynamic_partitions(domain_partitions.name, list(dict.fromkeys([GENERAL, domain])))
+        register_domains(instance, [GENERAL, domain])
         for split in SPLITS:
-            job = defs.resolve_job_def(prepare_split.name)
-            _execute(instance, job, split_key(domain, split), shared, show)
-        job = defs.resolve_job_def(MODEL_JOBS[scope.name])
-        _execute(instance, job, partition or None, {**shared, "ops": options}, show)
+            _execute(instance, prepare_split.name, split_key(domain, split), shared, show)
+        _execute(instance, MODEL_JOBS[scope.name], partition or None, {**shared, "ops": options}, show)
 
 
 def _execute(
-    instance: dg.DagsterInstance,
-    job: dg.JobDefinition,
-    partition: str | None,
-    run_config: Mapping[str, Any],
-    show: Print,
+    instance: dg.DagsterInstance, job: str, partition: str | None, run_config: Mapping[str, Any], show: Print
 ) -> None:
     run_id = str(uuid.uuid4())
-    show(f"{job.name} {partition or ''}".rstrip() + f"  (run {run_id[:8]})")
-    # The terminal gets this module's lines; Dagster's own go to the event log, which the UI shows.
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    with _progress(instance, run_id, show) as failures:
-        try:
-            job.execute_in_process(
-                instance=instance,
-                partition_key=partition,
-                run_config={**run_config, **quiet},
-                run_id=run_id,
-                tags={HOST_TAG: socket.gethostname()},
-                raise_on_error=False,
-            )
-        finally:
-            free_pool_slots(instance, run_id)
+    title = f"{job} {partition or ''}".rstrip()
+    show(f"{title}  (run {run_id[:8]})")
+    request = {
+        "job": job,
+        "partition": partition,
+        "run_id": run_id,
+        # The terminal gets this module's lines; Dagster's own go to the event log, which the UI shows.
+        "run_config": {**run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        "tags": {HOST_TAG: socket.gethostname()},
+    }
+    progress = _Progress(instance, run_id, show)
+    status = _supervise(instance, run_id, [sys.executable, "-m", _WORKER, json.dumps(request)], progress)
+    progress.update()
+    free_pool_slots(instance, run_id)
     run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, f"The process of this run ended with status {status}.")
     if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt
     if run is None or run.status != dg.DagsterRunStatus.SUCCESS:
-        where = "; ".join(failures) or "see the run's page in the UI"
-        raise RunFailedError(
-            f"{job.name} {partition or ''}".rstrip() + f" failed (run {run_id[:8]}): {where}"
-        )
+        where = "; ".join(progress.failures) or f"its process ended with status {status}; see the lines above"
+        raise RunFailedError(f"{title} failed (run {run_id[:8]}): {where}")
+
+
+def _supervise(instance: dg.DagsterInstance, run_id: str, command: list[str], progress: "_Progress") -> int:
+    """Runs the worker to its end and returns its exit status; on Ctrl-C, or the UI's button, ends it and its children.
+
+    The worker has a session of its own, so that Ctrl-C reaches this process alone, which records that somebody asked
+    before it passes it on: without that record Dagster takes an interrupt for a crash.
+    """
+    worker = subprocess.Popen(command, start_new_session=True)
+    is_told = False
+    try:
+        while worker.poll() is None:
+            progress.update()
+            if not is_told and _is_being_cancelled(instance, run_id):
+                worker.send_signal(signal.SIGINT)
+                is_told = True
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_canceling(run)
+    finally:
+        if worker.poll() is None and not is_told:
+            worker.send_signal(signal.SIGINT)
+        worker.wait()
+    return worker.returncode
+
+
+def _is_being_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 @contextmanager
-def _progress(instance: dg.DagsterInstance, run_id: str, show: Print) -> Iterator[list[str]]:
-    """Shows the run's events while it lasts; yields the list of what failed."""
-    failures: list[str] = []
-    done = threading.Event()
-    cursor: str | None = None
-
-    def follow() -> None:
-        nonlocal cursor
-        while True:
-            ended = done.wait(_POLL_S)
-            while True:
-                page = instance.get_records_for_run(run_id, cursor=cursor, limit=500)
-                cursor = page.cursor
-                for record in page.records:
-                    _show_event(record.event_log_entry, show, failures)
-                if not page.has_more:
-                    break
-            if ended:
-                return
-
-    thread = threading.Thread(target=follow, name="run-progress", daemon=True)
-    thread.start()
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does: in order."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield failures
+        yield
     finally:
-        done.set()
-        thread.join(timeout=10)
+        signal.signal(signal.SIGTERM, before)
 
 
-def _show_event(entry: dg.EventLogEntry, show: Print, failures: list[str]) -> None:
-    event = entry.dagster_event
-    if event is None:
-        if entry.step_key and entry.user_message and not entry.user_message.startswith("[pipes]"):
-            show(f"  {_name(entry.step_key)}: {entry.user_message}")
-        return
-    kind = event.event_type
-    if kind == dg.DagsterEventType.ASSET_MATERIALIZATION:
-        found = event.step_materialization_data.materialization.metadata.get(STATUS)
-        show(f"  {_name(event.step_key)}: {'done' if found is None else found.value}")
-    elif kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        evaluation = event.asset_check_evaluation_data
-        passed = "passed" if evaluation.passed else f"FAILED ({evaluation.severity.value})"
+class _Progress:
+    """A run's events as lines for a person, while it lasts; and the list of what failed."""
+
+    def __init__(self, instance: dg.DagsterInstance, run_id: str, show: Print) -> None:
+        self.failures: list[str] = []
+        self._instance, self._run_id, self._show = instance, run_id, show
+        self._cursor: str | None = None
+        self._started: dict[str, float] = {}
+
+    def update(self) -> None:
+        """Shows what has happened since the last call."""
+        has_more = True
+        while has_more:
+            page = self._instance.get_records_for_run(self._run_id, cursor=self._cursor, limit=500)
+            self._cursor, has_more = page.cursor, page.has_more
+            for record in page.records:
+                self._take(record.event_log_entry)
+
+    def _take(self, entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        name = _name(entry.step_key)
+        if event is None:
+            # What a step logs below a warning is for the UI: its outcome is shown here.
+            if entry.step_key and entry.level >= logging.WARNING:
+                self._show(f"  {name}: {entry.user_message}")
+        elif event.event_type == dg.DagsterEventType.STEP_START:
+            self._started[name] = entry.timestamp
+        elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            status = event.step_materialization_data.materialization.metadata.get(STATUS)
+            seconds = entry.timestamp - self._started.get(name, entry.timestamp)
+            self._show(f"  {name}: {'done' if status is None else status.value} ({seconds:.1f} s)")
+        elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            self._take_check(event.asset_check_evaluation_data)
+        elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
+            self._show(f"  {name}: skipped, since something before it failed")
+        elif event.event_type == dg.DagsterEventType.STEP_FAILURE and not self.failures:
+            self.failures.append(f"{name}: {_cause(event)}")
+            self._show(f"  {name}: FAILED")
+
+    def _take_check(self, evaluation: dg.AssetCheckEvaluation) -> None:
         name = f"{evaluation.asset_key.to_user_string()}, check {evaluation.check_name}"
-        show(f"  {name}: {passed}: {evaluation.description}")
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-            failures.append(f"{name}: {evaluation.description}")
-    elif kind == dg.DagsterEventType.STEP_FAILURE and not failures:
-        failures.append(f"{_name(event.step_key)}: {_cause(event)}")
+        if evaluation.passed:
+            verdict = "passed"
+        elif evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            verdict = "FAILED"
+            self.failures.append(f"{name}: {evaluation.description}")
+        else:
+            verdict = "warns"
+        self._show(f"  {name}: {verdict}: {evaluation.description}")
 
 
 def _cause(event: dg.DagsterEvent) -> str:

@@ -1,7 +1,7 @@
 """Partitions: a domain, and a domain's split. One object each, since Dagster compares them by identity in places."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from warnings import catch_warnings, simplefilter
 
@@ -11,11 +11,12 @@ from sap_vision_assets.errors import InputError
 
 GENERAL = "general"
 """The domain of the general model; it is always there."""
+DOMAIN_DIMENSION = "domain"
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
-domain_partitions = dg.DynamicPartitionsDefinition(name="domain")
+domain_partitions = dg.DynamicPartitionsDefinition(name=DOMAIN_DIMENSION)
 
 
 @contextmanager
@@ -32,9 +33,9 @@ def preview_apis() -> Iterator[None]:
 
 with preview_apis():
     domain_split_partitions = dg.MultiPartitionsDefinition(
-        {"domain": domain_partitions, "split": dg.StaticPartitionsDefinition(list(SPLITS))}
+        {DOMAIN_DIMENSION: domain_partitions, "split": dg.StaticPartitionsDefinition(list(SPLITS))}
     )
-    domain_of_split = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="domain")
+    domain_of_split = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=DOMAIN_DIMENSION)
 
 
 def split_key(domain: str, split: str) -> str:
@@ -69,3 +70,11 @@ def refuse_general(partition: str) -> None:
             f"partition {GENERAL!r} of a domain/* asset: the general model is not a domain; materialise the "
             f"{GENERAL}/* assets instead"
         )
+
+
+def register_domains(instance: dg.DagsterInstance, domains: Iterable[str]) -> None:
+    """Makes partitions of those domains that are none yet."""
+    known = set(instance.get_dynamic_partitions(DOMAIN_DIMENSION))
+    new = [domain for domain in dict.fromkeys(domains) if domain not in known]
+    if new:
+        instance.add_dynamic_partitions(DOMAIN_DIMENSION, new)

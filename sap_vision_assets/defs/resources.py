@@ -135,6 +135,11 @@ def _with_defaults(settings: Settings, record: Mapping[str, Any]) -> Settings:
     for name in record:
         declared = Settings.model_fields[name]
         value = getattr(settings, name)
-        default = {key: item.model_dump() for key, item in value.items()} if isinstance(value, dict) else value
-        fields[name] = (declared.annotation, Field(default, description=declared.description, validate_default=True))
+        default = (
+            {key: item.model_dump() for key, item in value.items()} if isinstance(value, dict) else value
+        )
+        fields[name] = (
+            declared.annotation,
+            Field(default, description=declared.description, validate_default=True),
+        )
     return create_model("Settings", __base__=Settings, **fields)()
