@@ -12,7 +12,7 @@ from PIL import Image
 from sap_vision_assets.evaluation.pictures import jpeg
 
 UNDEFINED = "n/a"
-PAGE_WIDTH_PX = 1100
+PAGE_WIDTH_PX = 1280
 """Width of the example pages inside report.html; the PNGs beside it are larger."""
 
 
@@ -59,7 +59,7 @@ def bar(value: float | None) -> str:
 def _encode_page(page: Image.Image) -> bytes:
     small = page.copy()
     small.thumbnail((PAGE_WIDTH_PX, 3 * PAGE_WIDTH_PX), Image.Resampling.LANCZOS)
-    return jpeg(small, 80)
+    return jpeg(small, 82)
 
 
 def _data_uri(media_type: str, content: bytes) -> str:

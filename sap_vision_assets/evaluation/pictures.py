@@ -20,6 +20,9 @@ from sap_vision_assets.evaluation.outcomes import DocumentOutcome
 INK, MUTED = "#1c2733", "#7a8794"
 CORRECT, WRONG, MISSED = (26, 127, 75), (200, 38, 44), (214, 116, 0)
 PAGE_WIDTH_PX = 1400
+TAG_FONT_PX = 15
+MARGIN_PX = 60
+"""White that stays around the words where the page is cut to them."""
 THUMBNAIL_BYTES_MAX = 70_000
 """Dagster's event log wants metadata under about 100 kB, and base64 adds a third."""
 
@@ -30,6 +33,7 @@ class _Mark(NamedTuple):
     boxes: list[Box]
     """px, one a printed line."""
     text: str
+    """"" where the same name stands above."""
     colour: tuple[int, int, int]
 
 
@@ -44,13 +48,14 @@ def draw_confusion(scores: ClassificationScores, title: str, file: Path) -> None
     cells = confusion[np.ix_(shown, shown)]
     support = cells.sum(axis=1)
     share = cells / np.maximum(support, 1)[:, None]
-    side = max(5.0, 0.36 * len(shown) + 3.2)
-    figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
+    # Inches: 35 classes stay legible on a page about 10 inches wide, and few classes are no giants.
+    side = min(0.36, 7.2 / max(1, len(shown))) * len(shown) + 2.6
+    figure = Figure(figsize=(max(4.5, side), max(4.5, side)), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     blues = LinearSegmentedColormap.from_list("report", ["#ffffff", "#bcd7f0", "#2f6fb0", "#0f3d6e"])
     axes.imshow(share, cmap=blues, vmin=0, vmax=1)
-    size = 8.5 if len(shown) <= 20 else 7.5
+    size = 8.5 if len(shown) <= 20 else 7
     ticks = range(len(shown))
     axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=size, color=INK)
     axes.set_yticks(
@@ -94,6 +99,9 @@ def draw_page(
 ) -> Image.Image:
     """The page, RGB, with correct entities green, wrong ones red, missed ones orange, each with its field.
 
+    In a column of correct entities of one field only the topmost bears the name. What is below the last word
+    is cut off.
+
     `boxes` are the words' boxes, norm1000.
     """
     width, height = PAGE_WIDTH_PX, max(1, round(page.height * PAGE_WIDTH_PX / page.width))
@@ -114,7 +122,9 @@ def draw_page(
                 width=2,
             )
     _draw_tags(pen, marks, words_px, canvas.size)
-    return Image.alpha_composite(canvas.convert("RGBA"), veil).convert("RGB")
+    drawn = Image.alpha_composite(canvas.convert("RGBA"), veil).convert("RGB")
+    bottom = max((y2 for *_, y2 in words_px), default=height) + MARGIN_PX
+    return drawn.crop((0, 0, width, min(height, bottom)))
 
 
 def _marks(outcome: DocumentOutcome, words_px: Sequence[Box], field_names: Sequence[str]) -> list[_Mark]:
@@ -122,12 +132,23 @@ def _marks(outcome: DocumentOutcome, words_px: Sequence[Box], field_names: Seque
         name = field_names[entity.field].removeprefix("lineItem.")
         return _Mark(_lines(words_px[entity.start : entity.end]), prefix + name, colour)
 
+    correct = [mark(found.entity, "", CORRECT) for found in outcome.correct]
     # Errors last: they are drawn over what is correct.
     return [
-        *(mark(found.entity, "", CORRECT) for found in outcome.correct),
+        *(one._replace(text="") if _is_below_its_like(one, correct) else one for one in correct),
         *(mark(entity, "missed: ", MISSED) for entity in outcome.missed),
         *(mark(found.entity, "wrong: ", WRONG) for found in outcome.spurious),
     ]
+
+
+def _is_below_its_like(mark: _Mark, marks: Sequence[_Mark]) -> bool:
+    """Whether another mark of the same text stands above, in the same column of a table."""
+    x1, y1, x2, _ = mark.boxes[0]
+    return any(
+        other.text == mark.text and top < y1 and left < x2 and x1 < right
+        for other in marks
+        for left, top, right, _ in other.boxes[:1]
+    )
 
 
 def _lines(boxes: Sequence[Box]) -> list[Box]:
@@ -146,11 +167,13 @@ def _draw_tags(
     pen: ImageDraw.ImageDraw, marks: Sequence[_Mark], words_px: Sequence[Box], size: tuple[int, int]
 ) -> None:
     """Names beside the boxes, each where it hides least: errors choose first."""
-    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), 13)
+    font = ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), TAG_FONT_PX
+    )
     words = np.array(words_px, np.int64).reshape(-1, 4)
     taken = np.zeros((0, 4), np.int64)
-    for mark in reversed(marks):
-        tag_width, tag_height = round(pen.textlength(mark.text, font=font)) + 8, 18
+    for mark in (mark for mark in reversed(marks) if mark.text):
+        tag_width, tag_height = round(pen.textlength(mark.text, font=font)) + 8, TAG_FONT_PX + 5
         x1, y1, x2, _ = mark.boxes[0]
         bottom = mark.boxes[-1][3]
         corners = [

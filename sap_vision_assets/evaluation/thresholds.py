@@ -1,8 +1,8 @@
 """From which confidence on an answer may be used unseen by a person; chosen on val, never on test.
 
-A threshold is the smallest confidence at which the answers that reach it are right often enough. A field with
-too few answers on val gets the threshold of all fields together. Where no confidence is enough, the threshold
-is None: every answer goes to a person.
+A threshold is the smallest confidence at which the answers that reach it are right often enough. Fields with
+too few answers on val are pooled and share one. Where no confidence is enough, or there is too little to
+judge by, the threshold is None: every answer goes to a person.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ from sap_vision_assets.vocabulary import Vocabulary
 SCHEMA_VERSION = 1
 
 REACHED = "reached"
-"""The field's own threshold."""
+"""Its own threshold."""
 UNREACHABLE = "unreachable"
 """Enough answers, but no confidence at which they are right often enough."""
-GLOBAL = "global"
-"""Too few answers: the threshold of all fields together holds."""
+POOLED = "pooled"
+"""Too few answers: the threshold of all such fields together."""
 TOO_FEW = "too_few"
-"""Too few answers, and nothing to fall back on."""
+"""Too few answers, and too few together with all such fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,15 @@ class ThresholdConfig:
     """Share of accepted entities of a field that must be right on val."""
     min_answers: int = 20
     """Answers on val that a threshold of its own takes, and that it must accept at least."""
+    min_confidence: float = 0.5
+    """No threshold is below: what the model itself holds for less likely than not is never used unseen."""
 
     def __post_init__(self) -> None:
         for name in ("doc_type_precision", "field_precision"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)}: must be above 0 and at most 1; 95 % is 0.95")
+        if not 0 <= self.min_confidence < 1:
+            raise InputError(f"min_confidence={self.min_confidence}: must be at least 0 and below 1")
         if self.min_answers < 1:
             raise InputError(f"min_answers={self.min_answers}: must be at least 1")
 
@@ -54,7 +58,7 @@ class Threshold:
     threshold: float | None
     """Accept at this confidence or above; None: accept nothing."""
     source: str
-    """REACHED, UNREACHABLE, GLOBAL or TOO_FEW."""
+    """REACHED, UNREACHABLE, POOLED or TOO_FEW."""
     num_answers: int
     coverage: float | None
     """Share of the answers that is accepted."""
@@ -69,7 +73,8 @@ class Thresholds:
     config: ThresholdConfig
     doc_type: Threshold
     po_subtype: Threshold
-    all_fields: Threshold
+    rare_fields: Threshold
+    """Of the fields with too few answers on val, pooled."""
     fields: Mapping[str, Threshold]
     """By field name, one for every field of the vocabulary."""
 
@@ -94,23 +99,22 @@ def choose_thresholds(
 ) -> Thresholds:
     """Thresholds from the outcomes on val."""
     config = config or ThresholdConfig()
-    by_field = _entity_answers(val_outcomes, len(vocabulary.field_names))
-    everything = _Answers(
-        confidence=np.concatenate([answers.confidence for answers in by_field]),
-        is_right=np.concatenate([answers.is_right for answers in by_field]),
-    )
-    all_fields = _choose(everything, config.field_precision, config.min_answers)
-    fields = {}
-    for name, answers in zip(vocabulary.field_names, by_field, strict=True):
-        own = _choose(answers, config.field_precision, config.min_answers)
-        if own.source == TOO_FEW and all_fields.threshold is not None:
-            own = _apply(answers, all_fields.threshold, GLOBAL)
-        fields[name] = own
+    by_field = dict(zip(vocabulary.field_names, _entity_answers(val_outcomes, vocabulary), strict=True))
+    rare = {
+        name: answers for name, answers in by_field.items() if len(answers.confidence) < config.min_answers
+    }
+    rare_fields = _choose(_pool(rare.values()), config.field_precision, config)
+    fields = {
+        name: _apply(answers, rare_fields.threshold, POOLED if rare_fields.source == REACHED else TOO_FEW)
+        if name in rare
+        else _choose(answers, config.field_precision, config)
+        for name, answers in by_field.items()
+    }
     return Thresholds(
         config=config,
-        doc_type=_choose(_doc_type_answers(val_outcomes), config.doc_type_precision, config.min_answers),
-        po_subtype=_choose(_po_subtype_answers(val_outcomes), config.doc_type_precision, config.min_answers),
-        all_fields=all_fields,
+        doc_type=_choose(_doc_type_answers(val_outcomes), config.doc_type_precision, config),
+        po_subtype=_choose(_po_subtype_answers(val_outcomes), config.doc_type_precision, config),
+        rare_fields=rare_fields,
         fields=fields,
     )
 
@@ -120,46 +124,54 @@ def apply_thresholds(
 ) -> dict[str, Any]:
     """What the thresholds do on another split: coverage and precision, as JSON values.
 
-    "all_fields" is what production sees: every entity judged by its own field's threshold.
+    "all_fields" is what production sees: every entity judged by its own field's threshold. "rare_fields" are
+    those of them whose field had too few answers on val.
     """
-    by_field = dict(
-        zip(vocabulary.field_names, _entity_answers(outcomes, len(vocabulary.field_names)), strict=True)
-    )
-    fields = {
-        name: _apply(answers, thresholds.fields[name].threshold, thresholds.fields[name].source)
+    by_field = dict(zip(vocabulary.field_names, _entity_answers(outcomes, vocabulary), strict=True))
+    fields = thresholds.fields
+    rare = [name for name in by_field if fields[name].source in (POOLED, TOO_FEW)]
+    everywhere = _pool(
+        _Answers(
+            # Above or below its own field's threshold: so all of them can be judged by one.
+            confidence=_accepted(answers, fields[name].threshold).astype(np.float64),
+            is_right=answers.is_right,
+        )
         for name, answers in by_field.items()
-    }
-    num_answers = num_accepted = num_right = 0
-    for name, answers in by_field.items():
-        accepted = _accepted(answers, thresholds.fields[name].threshold)
-        num_answers += len(accepted)
-        num_accepted += int(accepted.sum())
-        num_right += int(answers.is_right[accepted].sum())
-    doc_type, po_subtype = thresholds.doc_type, thresholds.po_subtype
+    )
     return {
-        "doc_type": asdict(_apply(_doc_type_answers(outcomes), doc_type.threshold, doc_type.source)),
-        "po_subtype": asdict(_apply(_po_subtype_answers(outcomes), po_subtype.threshold, po_subtype.source)),
+        "doc_type": asdict(_apply_same(thresholds.doc_type, _doc_type_answers(outcomes))),
+        "po_subtype": asdict(_apply_same(thresholds.po_subtype, _po_subtype_answers(outcomes))),
+        "rare_fields": asdict(_apply_same(thresholds.rare_fields, _pool(by_field[name] for name in rare))),
         "all_fields": {
-            "num_answers": num_answers,
-            "coverage": num_accepted / num_answers if num_answers else None,
-            "precision": num_right / num_accepted if num_accepted else None,
+            key: value
+            for key, value in asdict(_apply(everywhere, 1.0, REACHED)).items()
+            if key in ("num_answers", "coverage", "precision")
         },
-        "fields": {name: asdict(result) for name, result in fields.items()},
+        "fields": {name: asdict(_apply_same(fields[name], answers)) for name, answers in by_field.items()},
     }
 
 
-def _choose(answers: _Answers, target: float, min_answers: int) -> Threshold:
-    if len(answers.confidence) < min_answers:
+def _choose(answers: _Answers, target: float, config: ThresholdConfig) -> Threshold:
+    if len(answers.confidence) < config.min_answers:
         return _apply(answers, None, TOO_FEW)
     order = np.argsort(-answers.confidence, kind="stable")
     confidence, num_right = answers.confidence[order], np.cumsum(answers.is_right[order])
     num_accepted = np.arange(1, len(order) + 1)
     # Equal confidences are accepted together, so only the last of them can be a threshold.
     is_last_of_equals = np.append(confidence[:-1] != confidence[1:], True)
-    good = is_last_of_equals & (num_accepted >= min_answers) & (num_right >= target * num_accepted - 1e-9)
+    good = (
+        is_last_of_equals
+        & (confidence >= config.min_confidence)
+        & (num_accepted >= config.min_answers)
+        & (num_right >= target * num_accepted - 1e-9)
+    )
     if not good.any():
         return _apply(answers, None, UNREACHABLE)
     return _apply(answers, float(confidence[np.flatnonzero(good)[-1]]), REACHED)
+
+
+def _apply_same(chosen: Threshold, answers: _Answers) -> Threshold:
+    return _apply(answers, chosen.threshold, chosen.source)
 
 
 def _apply(answers: _Answers, threshold: float | None, source: str) -> Threshold:
@@ -175,6 +187,14 @@ def _apply(answers: _Answers, threshold: float | None, source: str) -> Threshold
 
 def _accepted(answers: _Answers, threshold: float | None) -> NDArray[np.bool_]:
     return answers.confidence >= (np.inf if threshold is None else threshold)
+
+
+def _pool(parts: Iterable[_Answers]) -> _Answers:
+    listed = [_answers(()), *parts]
+    return _Answers(
+        confidence=np.concatenate([answers.confidence for answers in listed]),
+        is_right=np.concatenate([answers.is_right for answers in listed]),
+    )
 
 
 def _answers(pairs: Iterable[tuple[float, bool]]) -> _Answers:
@@ -197,8 +217,9 @@ def _po_subtype_answers(outcomes: Sequence[DocumentOutcome]) -> _Answers:
     )
 
 
-def _entity_answers(outcomes: Sequence[DocumentOutcome], num_fields: int) -> list[_Answers]:
-    pairs: list[list[tuple[float, bool]]] = [[] for _ in range(num_fields)]
+def _entity_answers(outcomes: Sequence[DocumentOutcome], vocabulary: Vocabulary) -> list[_Answers]:
+    """By field, in the vocabulary's order."""
+    pairs: list[list[tuple[float, bool]]] = [[] for _ in vocabulary.field_names]
     for outcome in outcomes:
         for found in outcome.correct:
             pairs[found.entity.field].append((found.confidence, True))

@@ -5,7 +5,7 @@ import pytest
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.evaluation.outcomes import DocumentOutcome
 from sap_vision_assets.evaluation.thresholds import (
-    GLOBAL,
+    POOLED,
     REACHED,
     TOO_FEW,
     UNREACHABLE,
@@ -79,23 +79,38 @@ def test_a_threshold_must_accept_enough_answers() -> None:
     assert choose_thresholds(outcomes, VOCABULARY, CONFIG).doc_type.source == UNREACHABLE
 
 
-def test_fields_with_few_answers_take_the_threshold_of_all() -> None:
+def test_fields_with_few_answers_are_pooled() -> None:
     outcomes = [answer("taxId", confidence) for confidence in (0.9, 0.8, 0.7, 0.6)]
     outcomes += [answer("netAmount", 0.95, right=False)] * 5
-    outcomes += [answer("dueDate", 0.5)] * 2
-    outcomes += [answer("plant", 0.97)] * 20
+    outcomes += [answer("dueDate", 0.8), answer("dueDate", 0.7), answer("plant", 0.6), answer("volume", 0.55)]
+    outcomes += [answer("carrierName", 0.5, right=False)] * 3
     chosen = choose_thresholds(outcomes, VOCABULARY, CONFIG)
     assert chosen.fields["taxId"].source == REACHED
     assert chosen.fields["taxId"].threshold == pytest.approx(0.6)
     # Enough answers, all wrong: the others' success does not excuse it.
     assert chosen.fields["netAmount"].source == UNREACHABLE
     assert chosen.fields["netAmount"].threshold is None
-    # 26 right of 31 = 0.84 with everything accepted.
-    assert chosen.all_fields.threshold == pytest.approx(0.5)
-    assert chosen.fields["dueDate"].source == GLOBAL
-    assert chosen.fields["dueDate"].threshold == chosen.all_fields.threshold
-    assert chosen.fields["senderName"].source == GLOBAL
+    # Rare ones from the top: right .8 .7 .6 .55, wrong .5 three times: 4/7 with them.
+    assert chosen.rare_fields.threshold == pytest.approx(0.55)
+    for name in ("dueDate", "carrierName", "senderName"):
+        assert chosen.fields[name].source == POOLED
+        assert chosen.fields[name].threshold == chosen.rare_fields.threshold
     assert chosen.fields["senderName"].num_answers == 0
+
+
+def test_rare_fields_without_evidence_go_to_a_person() -> None:
+    frequent = [answer("taxId", 0.9)] * 10
+    few = choose_thresholds([*frequent, *[answer("dueDate", 0.9)] * 3], VOCABULARY, CONFIG)
+    assert (few.fields["dueDate"].threshold, few.fields["dueDate"].source) == (None, TOO_FEW)
+    wrong = [answer(name, 0.9, right=False) for name in ("dueDate", "plant")] * 2
+    bad = choose_thresholds([*frequent, *wrong], VOCABULARY, CONFIG)
+    assert bad.rare_fields.source == UNREACHABLE
+    assert bad.fields["dueDate"].threshold is None
+
+
+def test_no_threshold_below_what_is_likelier_than_not() -> None:
+    all_right = [typed(confidence, right=True) for confidence in (0.9, 0.8, 0.7, 0.6, 0.4, 0.1)]
+    assert choose_thresholds(all_right, VOCABULARY, CONFIG).doc_type.threshold == pytest.approx(0.6)
 
 
 def test_entity_confidence_is_its_least_certain_word() -> None:
@@ -117,7 +132,10 @@ def test_thresholds_on_other_data() -> None:
     result = apply_thresholds(chosen, test, VOCABULARY)
     assert result["fields"]["taxId"]["coverage"] == 0.5
     assert result["fields"]["taxId"]["precision"] == 0.5
-    assert result["all_fields"] == {"num_answers": 5, "coverage": 0.6, "precision": pytest.approx(2 / 3)}
+    # Of taxId one right and one wrong value is accepted; plant was never seen on val, and goes to a person.
+    assert result["all_fields"] == {"num_answers": 5, "coverage": 0.4, "precision": 0.5}
+    assert result["rare_fields"]["num_answers"] == 1
+    assert result["rare_fields"]["coverage"] == 0.0
     assert result["fields"]["dueDate"]["coverage"] is None
     json.dumps(result, allow_nan=False)
 
@@ -143,7 +161,10 @@ def test_json_survives_the_round_trip_to_the_bit() -> None:
     assert len(read["fields"]) == len(VOCABULARY.field_names)
 
 
-@pytest.mark.parametrize("wrong", [{"field_precision": 95}, {"doc_type_precision": 0.0}, {"min_answers": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"field_precision": 95}, {"doc_type_precision": 0.0}, {"min_answers": 0}, {"min_confidence": 1.0}],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         ThresholdConfig(**wrong)  # type: ignore[arg-type]
