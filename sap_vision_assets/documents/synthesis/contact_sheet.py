@@ -44,11 +44,9 @@ def contact_sheet(
 def sample_pages(num_pages: int, *, seed: int, dpi: int = 100) -> Iterator[Image.Image]:
     """Damaged pages of all document types and of several subtypes, in the looks of all splits."""
     vocabulary = load_vocabulary()
-    subtypes = vocabulary.po_subtype_names[:35]
-    orders = [
-        ("PURCHASE_ORDER", subtypes[number * len(subtypes) // PO_SUBTYPES]) for number in range(PO_SUBTYPES)
-    ]
-    others = [(name, None) for name in vocabulary.doc_type_names[:15] if name != "PURCHASE_ORDER"]
+    subtypes = vocabulary.po_subtype_names
+    orders = [("PURCHASE_ORDER", subtype) for subtype in subtypes[:: len(subtypes) // PO_SUBTYPES]]
+    others = [(name, None) for name in vocabulary.doc_type_names if name != "PURCHASE_ORDER"]
     kinds = [*others, *orders]
     for number in range(num_pages):
         rng = random.Random(f"{seed}/{number}")

@@ -1,7 +1,7 @@
 """What scanners, copiers and fax machines do to a page, with the word boxes following.
 
-The page turns, shifts and leans by one homography, so a box after damage is the bounding box of its mapped corners.
-Everything else changes pixels only.
+The page turns, shifts and leans by one homography, so a box after damage is the bounding box of its mapped
+corners. Everything else changes pixels only.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The character set of a nine-pin printer: five columns of seven dots, accents in the rows above, cedillas below."""
+"""The character set of a nine-pin printer: five columns of seven dots, accents above, cedillas below."""
 
 import unicodedata
 from functools import cache
@@ -102,18 +102,18 @@ _COLUMNS = [
 ]
 """From the blank to the tilde; two hexadecimal digits a column, the lowest bit is the top dot."""
 _OTHERS = {
-    "ß": "7e01495620", "€": "3e55554122", "£": "487e494920", "§": "2a55555522", "°": "0205020000", "æ": "2474385458",
-    "Æ": "7e097f4941", "ø": "3864544c38", "Ø": "7e7159473f", "œ": "3844385418", "ł": "10487f4200", "Ł": "107f484040",
-    "¡": "00007d0000", "¿": "3048450020", "·": "0000080000", "×": "2214081422", "²": "0009150a00", "³": "0011150a00",
-    "½": "0f083468a0", "ı": "00447c4000",
+    "ß": "7e01495620", "€": "3e55554122", "£": "487e494920", "§": "2a55555522", "°": "0205020000",
+    "æ": "2474385458", "Æ": "7e097f4941", "ø": "3864544c38", "Ø": "7e7159473f", "œ": "3844385418",
+    "ł": "10487f4200", "Ł": "107f484040", "¡": "00007d0000", "¿": "3048450020", "·": "0000080000",
+    "×": "2214081422", "²": "0009150a00", "³": "0011150a00", "½": "0f083468a0", "ı": "00447c4000",
 }  # fmt: skip
 _DESCENDERS = {
-    "p": (0x1FC, 0x44, 0x44, 0x44, 0x38), "q": (0x38, 0x44, 0x44, 0x44, 0x1FC), "g": (0x38, 0x144, 0x144, 0x144, 0xFC),
-    "y": (0x3C, 0x140, 0x140, 0x140, 0xFC),
+    "p": (0x1FC, 0x44, 0x44, 0x44, 0x38), "q": (0x38, 0x44, 0x44, 0x44, 0x1FC),
+    "g": (0x38, 0x144, 0x144, 0x144, 0xFC), "y": (0x3C, 0x140, 0x140, 0x140, 0xFC),
 }  # fmt: skip
 _SAME = {
-    "–": "-", "—": "-", "‐": "-", "‑": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "•": "*", "…": ".",
-    "«": '"', "»": '"', "´": "'", "º": "°", "ª": "a",
+    "–": "-", "—": "-", "‐": "-", "‑": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "•": "*",
+    "…": ".", "«": '"', "»": '"', "´": "'", "º": "°", "ª": "a",
 }  # fmt: skip
 _ACCENTS = {
     "\u0300": ((0, 1), (1, 2)), "\u0301": ((0, 3), (1, 2)), "\u0302": ((0, 2), (1, 1), (1, 3)),
@@ -127,11 +127,14 @@ _ACCENTS = {
 
 @cache
 def dots(character: str) -> tuple[tuple[int, int], ...] | None:
-    """Rows and columns of the dots; row 0 is the top of capitals and 6 their foot. None when it cannot be printed."""
+    """Rows and columns of the dots; row 0 is the top of capitals and 6 their foot.
+
+    None when the printer has no such character.
+    """
     character = _SAME.get(character, character)
     if character in _OTHERS:
         return tuple(sorted(_of(_OTHERS[character])))
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = list(unicodedata.normalize("NFD", character))
     code = ord(base) - ord(" ")
     if not 0 <= code < len(_COLUMNS) or any(mark not in _ACCENTS for mark in marks):
         return None

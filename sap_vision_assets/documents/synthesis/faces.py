@@ -18,8 +18,8 @@ SIZE_STEP = 0.25
 _MEASURED_AT = 1000
 
 _SUBSTITUTES = {
-    "–": "-", "—": "-", "‐": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "•": "*", "…": ".", "ł": "l",
-    "Ł": "L", "×": "x", "‑": "-",
+    "–": "-", "—": "-", "‐": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "•": "*", "…": ".",
+    "ł": "l", "Ł": "L", "×": "x", "‑": "-",
 }  # fmt: skip
 """What a typewriter strikes instead."""
 _OVERSTRUCK = {"€": ("C", "="), "£": ("L", "-"), "§": ("S", "o")}
@@ -28,8 +28,8 @@ _TYPEWRITER_CODES = {
     "°": "\u00ba", "¡": "\u00b1", "¿": "\u00b2", "·": ".",
 }  # fmt: skip
 _TYPEWRITER_ACCENTS = {
-    "\u0300": "\u00b5", "\u0301": "\u00b6", "\u0302": "^", "\u0303": "~", "\u0308": "\u00c4", "\u030a": "\u00ba",
-    "\u0327": "\u00bb", "\u030c": "\u2219",
+    "\u0300": "\u00b5", "\u0301": "\u00b6", "\u0302": "^", "\u0303": "~", "\u0308": "\u00c4",
+    "\u030a": "\u00ba", "\u0327": "\u00bb", "\u030c": "\u2219",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class FontFile:
     package: str
     path: str
     kind: str = "outline"
-    """"outline"; "typewriter" (TeX's encoding, accents are struck over letters); "dots" (dot_matrix.py, no file)."""
+    """"outline"; "typewriter" (TeX's encoding, accents struck over); "dots" (dot_matrix.py, no file)."""
     double_strike: bool = False
     """Bold by printing twice, for faces that have no bold file."""
 
@@ -146,7 +146,7 @@ def _parts(file: FontFile, character: str) -> list[tuple[str, float]]:
     character = _SUBSTITUTES.get(character, character)
     if character in _TYPEWRITER_CODES:
         return [(_TYPEWRITER_CODES[character], 0.0)]
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = list(unicodedata.normalize("NFD", character))
     known = [mark for mark in marks if mark in _TYPEWRITER_ACCENTS]
     raised = 0.19 if base.isupper() else 0.0
     letter = "\u00b3" if base == "i" and known else base

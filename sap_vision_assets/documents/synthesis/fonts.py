@@ -25,7 +25,7 @@ class Family:
 
 
 def _family(name: str, kind: str, package: str, pattern: str, weights: str) -> Family:
-    """`pattern` has "*" where `weights`, four words for regular, bold, italic and heavy, differ; "-" is none."""
+    """`pattern` has "*" for the words of `weights`: regular, bold, italic, heavy; "-" is nothing."""
     files = [
         FontFile(package, pattern.replace("*", "" if weight == "-" else weight)) for weight in weights.split()
     ]

@@ -24,17 +24,15 @@ def header_block(pairs: Sequence[KeyValue], form: str, style: Style, width: floa
     """The document's numbers and dates, `width` wide at most."""
     if not pairs:
         return EMPTY
-    if form == "inline":
-        return stack((_inline(pair, style, width) for pair in pairs), gap=0.15 * style.size)
-    if form == "sentence":
+    if form in ("inline", "sentence"):
         parts = [[*_caption(pair, style), *_value(pair, style)] for pair in pairs]
-        return in_a_row(parts, width, space=1.6 * style.size, leading=style.leading, color=style.faint)
+        if form == "sentence":
+            return in_a_row(parts, width, space=1.6 * style.size, leading=style.leading, color=style.faint)
+        return stack((flow(part, width, leading=style.leading) for part in parts), gap=0.15 * style.size)
     if form in ("aligned", "aligned_right", "captions_right", "underlined"):
         return aligned(pairs, style, width, form=form)
-    if form == "grid":
-        return _grid(pairs, style, width)
-    if form == "two_columns":
-        return _two_columns(pairs, style, width)
+    if form in ("grid", "two_columns"):
+        return (_grid if form == "grid" else _two_columns)(pairs, style, width)
     return _cells(pairs, style, width, boxed=form != "above", captions_filled=form == "table_row")
 
 
@@ -45,10 +43,6 @@ def _caption(pair: KeyValue, style: Style, *, colon: bool = True, share: float =
 
 def _value(pair: KeyValue, style: Style) -> list[Run]:
     return runs(pair.value, style.body(bold=style.bold_values), style.ink)
-
-
-def _inline(pair: KeyValue, style: Style, width: float) -> Block:
-    return flow([*_caption(pair, style), *_value(pair, style)], width, leading=style.leading)
 
 
 def aligned(pairs: Sequence[KeyValue], style: Style, width: float, *, form: str = "aligned") -> Block:

@@ -1,4 +1,4 @@
-"""Prints a document's content: chooses a skeleton and a style of the split, and sets the page so that all fits."""
+"""Prints a document's content in a skeleton and a style of the split, set so that all of it fits."""
 
 import random
 from dataclasses import dataclass

@@ -57,7 +57,7 @@ def _named(party: Party, style: Style, width: float, color: Color, ground: Color
 
 
 def letterhead_block(party: Party, form: str, style: Style, width: float, corner: Block) -> Block:
-    """The sender across the page's head; `corner` (a title, or EMPTY) takes the free side where there is one."""
+    """The sender across the page's head; `corner` (a title, or EMPTY) takes a free side, if any."""
     rest = party.lines[1:]
     gap = 0.35 * style.size
     if form in ("logo_left_address_right", "logo_right_address_left"):

@@ -25,7 +25,7 @@ SUPERSAMPLING = 3
 
 
 def stamp(text: str, rng: random.Random, face: Font, color: Color) -> tuple[Image.Image, list[PrintedWord]]:
-    """A rubber stamp as an RGBA picture, turned by some degrees, and its words relative to its top left corner."""
+    """A rubber stamp, an RGBA picture turned by some degrees; its words, relative to its top left corner."""
     lines = _stamp_lines(text.split(), rng)
     size = face.size
     height = round(len(lines) * 1.3 * size + 1.0 * size)
@@ -107,7 +107,7 @@ def _pen_path(rng: random.Random, width: float, height: float) -> list[tuple[flo
     path: list[tuple[float, float]] = []
     x = 0.08
     for word in range(rng.choice((1, 1, 2, 2, 3))):
-        # Tallness, loop (negative turns the other way round) and advance of each letter; the capital comes first.
+        # Tallness, loop (negative turns the other way) and advance of each letter, the capital first.
         letters = [
             (
                 rng.uniform(0.4, 0.78),

@@ -1,7 +1,7 @@
 """Skeletons: which arrangement a page uses for each of its parts, and which split owns which combination.
 
-Every single choice occurs in training; the combination of letterhead, title, parties and header data is what a page
-shows in any case, so a hash of these four deals the combinations out. No skeleton of val or test is in train.
+Every single choice occurs in training. Letterhead, title, parties and header data are what a page shows in
+any case, so a hash of these four deals the combinations out: no skeleton of val or test is in train.
 """
 
 import hashlib

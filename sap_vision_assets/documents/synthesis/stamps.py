@@ -1,6 +1,7 @@
 """Where rubber stamps go: on white paper, and nowhere when a page is full.
 
-The words of a stamp are words of the page (label "O", last in reading order), as OCR reads a stamp that covers nothing.
+The words of a stamp are words of the page (label "O", last in reading order), since OCR reads a stamp
+that covers nothing.
 """
 
 import random

@@ -52,7 +52,7 @@ def synthesize(
 ) -> None:
     """Writes `num_samples` pages and annotations to <out>/<domain>/<split>/images and .../annotations.
 
-    Sample i depends on (seed, split, i, dpi) alone: more samples extend fewer, and a call that was interrupted
+    Sample i depends on (seed, split, i, dpi) alone: more samples extend fewer, and a call that was cut off
     goes on where it ended. `workers` 0 means one process a processor. Raises InputError, before anything is
     written, for settings that cannot be used and for a folder that holds other documents than these samples.
     """
@@ -63,7 +63,7 @@ def synthesize(
         (folder / name).mkdir(parents=True, exist_ok=True)
     jobs = [
         _Job(
-            folder=folder, first=first, last=min(first + CHUNK, num_samples), split=split, seed=seed, dpi=dpi
+            folder=folder, indexes=range(num_samples)[first : first + CHUNK], split=split, seed=seed, dpi=dpi
         )
         for first in range(0, num_samples, CHUNK)
     ]
@@ -113,11 +113,8 @@ def norm1000(box_px: Sequence[float], size: tuple[int, int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """Samples `first` to `last` - 1."""
-
     folder: Path
-    first: int
-    last: int
+    indexes: range
     split: str
     seed: int
     dpi: int
@@ -125,7 +122,7 @@ class _Job:
 
 def _write_samples(job: _Job) -> None:
     vocabulary = load_vocabulary()
-    for index in range(job.first, job.last):
+    for index in job.indexes:
         image, annotation = _files(job.folder, index)
         if image.exists() and annotation.exists():
             continue
@@ -171,7 +168,7 @@ def _require_usable(*, num_samples: int, split: str, domain: str, dpi: int, work
 
 
 def _require_free(folder: Path, *, num_samples: int, split: str, seed: int, dpi: int) -> None:
-    """Nothing is in the folder but samples of this very call; the first and the last one are made again to see."""
+    """Nothing is in the folder but samples of this very call: the first and the last one are made again."""
     present: dict[int, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

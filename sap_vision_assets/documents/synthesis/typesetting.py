@@ -1,7 +1,7 @@
 """Blocks: measured pieces of a page that are stacked, set side by side, and painted at last.
 
-A block knows its size before anything is drawn, so a page that does not fit can be set smaller. Marks stand in reading
-order; all lengths are in pixels, origin at the block's top left.
+A block knows its size before anything is drawn, so a page that does not fit can be set smaller. Marks
+stand in reading order; all lengths are in pixels, origin at the block's top left.
 """
 
 from collections.abc import Callable, Iterable, Sequence

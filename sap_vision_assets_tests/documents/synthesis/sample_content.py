@@ -45,9 +45,7 @@ def make_sample_content(rng: random.Random, *, num_rows: int = 6, language: str 
             (Text(text="1200-195 Lisboa", field="receiverAddress", continues=True),),
         ),
     )
-    other = Party(
-        role="other", caption="Lieferanschrift", lines=receiver.lines[:0] + (line("Lager Nord, Tor 3"),)
-    )
+    other = Party(role="other", caption="Lieferanschrift", lines=(line("Lager Nord, Tor 3"),))
     header = tuple(
         KeyValue(caption=caption, value=line(value))
         for caption, value in (
