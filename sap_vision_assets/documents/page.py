@@ -8,6 +8,7 @@ import io
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,8 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from sap_vision_assets.documents.annotation import BOX_MAX, Box
 from sap_vision_assets.documents.config import DatasetConfig
 from sap_vision_assets.documents.reasons import DocumentError, RejectReason
+from sap_vision_assets.documents.structure import check_png_rows, check_structure, sniff_format
 
-MAX_JPEG_SCANS = 200
-"""A progressive JPEG has about 10; each costs as much as decoding the page again."""
-MAX_TIFF_STRIPS = 100_000
-"""Strips or tiles; each costs an object in memory."""
 _BAND_ROWS = 256
 _PLAIN_MODES = ("1", "L", "P", "RGB")
 """Modes that any reader turns into the same RGB, so the file is kept as it is."""
@@ -71,8 +69,8 @@ def load_page(image_bytes: bytes, *, config: DatasetConfig | None = None) -> Ima
 
 def decode_page(data: bytes, config: DatasetConfig) -> Page:
     """The decoded page in `data`: PNG, JPEG or TIFF of one frame within the limits. Raises DocumentError."""
-    kind = _sniff(data)
-    _check_structure(kind, data)
+    kind = sniff_format(data)
+    check_structure(kind, data)
     with _quiet():
         try:
             return _decode(kind, data, config)
@@ -89,6 +87,7 @@ def decode_page(data: bytes, config: DatasetConfig) -> Page:
             IndexError,
             EOFError,
             struct.error,
+            zlib.error,
         ) as error:
             # Pillow's plugins raise any of these for a damaged file.
             reason = _reason_of(error)
@@ -107,77 +106,6 @@ def turn_box(box: Box, orientation: int) -> Box:
     return x1, y1, x2, y2
 
 
-def _sniff(data: bytes) -> str:
-    for magic, kind in (
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"\xff\xd8\xff", "JPEG"),
-        (b"II*\0", "TIFF"),
-        (b"MM\0*", "TIFF"),
-        (b"II+\0", "TIFF"),
-        (b"MM\0+", "TIFF"),
-    ):
-        if data.startswith(magic):
-            return kind
-    raise DocumentError(
-        RejectReason.IMAGE_FORMAT,
-        f"starts with {data[:12]!r}; a page is a PNG, JPEG or TIFF, whatever its name",
-    )
-
-
-def _check_structure(kind: str, data: bytes) -> None:
-    """What the decoders let pass: a file without its end, and files made to keep them busy."""
-    if kind == "PNG":
-        is_complete = data.rfind(b"IEND\xaeB`\x82") > 0
-    elif kind == "JPEG":
-        scan = _first_scan(data)
-        is_complete = data.rfind(b"\xff\xd9") > scan
-        if data.count(b"\xff\xda", scan) > MAX_JPEG_SCANS:
-            raise DocumentError(RejectReason.IMAGE_BOMB, f"JPEG: more than {MAX_JPEG_SCANS} scans")
-    else:
-        is_complete = True  # Strips may stand anywhere in the file: reading them tells.
-        if _num_tiff_strips(data) > MAX_TIFF_STRIPS:
-            raise DocumentError(RejectReason.IMAGE_BOMB, f"TIFF: more than {MAX_TIFF_STRIPS} strips or tiles")
-    if not is_complete:
-        raise DocumentError(
-            RejectReason.IMAGE_TRUNCATED, f"{kind}: {len(data)} bytes, and the end of the image is not there"
-        )
-
-
-def _first_scan(data: bytes) -> int:
-    """Where the JPEG's own first scan starts; a thumbnail among the segments before it has one, too."""
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            break
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return position
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # noqa: PLR1714 (fill, no-payload markers)
-            position += 1 if marker == 0xFF else 2
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return len(data)
-
-
-def _num_tiff_strips(data: bytes) -> int:
-    """Strips or tiles that the first page's directory announces; 0 where it cannot be read."""
-    order = "<" if data.startswith(b"II") else ">"
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    offset_format, count_format, entry_format = ("Q", "Q", "HHQ8x") if is_big else ("I", "H", "HHI4x")
-    try:
-        (offset,) = struct.unpack_from(order + offset_format, data, 8 if is_big else 4)
-        (num_entries,) = struct.unpack_from(order + count_format, data, offset)
-        start, size = offset + struct.calcsize(count_format), struct.calcsize(order + entry_format)
-        most = 0
-        for index in range(min(num_entries, 1000)):
-            tag, _, count = struct.unpack_from(order + entry_format, data, start + index * size)
-            if tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
-                most = max(most, count)
-    except struct.error:
-        return 0
-    return int(most)
-
-
 def _decode(kind: str, data: bytes, config: DatasetConfig) -> Page:
     image = Image.open(io.BytesIO(data), formats=(kind,))
     width, height = image.size
@@ -187,6 +115,8 @@ def _decode(kind: str, data: bytes, config: DatasetConfig) -> Page:
             f"{width} x {height} pixels, over max_pixels={config.max_pixels}; scan at a lower resolution",
         )
     _check_one_page(image)
+    if kind == "PNG":
+        check_png_rows(data)
     stored_size, divisor, is_inverted = image.size, 257, False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2

@@ -40,9 +40,8 @@ def map_in_order(
         except BrokenProcessPool:
             # All tasks under way are lost, and any of them may have been the cause.
             suspects = items[position : position + CHUNK * TASKS_PER_WORKER * workers]
-            for item in suspects:
-                position += 1
-                yield _run_alone(function, item, on_crash)
+            position += len(suspects)
+            yield from _map_singly(function, suspects, on_crash)
 
 
 def _map_chunks(
@@ -64,12 +63,20 @@ def _run_chunk(function: Callable[[Item], Result], chunk: Sequence[Item]) -> lis
     return [function(item) for item in chunk]
 
 
-def _run_alone(function: Callable[[Item], Result], item: Item, on_crash: Callable[[Item], Result]) -> Result:
-    with _executor(1) as executor:
-        try:
-            return executor.submit(function, item).result()
-        except BrokenProcessPool:
-            return on_crash(item)
+def _map_singly(
+    function: Callable[[Item], Result], items: Sequence[Item], on_crash: Callable[[Item], Result]
+) -> Iterator[Result]:
+    executor = _executor(1)
+    try:
+        for item in items:
+            try:
+                yield executor.submit(function, item).result()
+            except BrokenProcessPool:
+                executor.shutdown(wait=True)
+                executor = _executor(1)
+                yield on_crash(item)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _executor(workers: int) -> ProcessPoolExecutor:

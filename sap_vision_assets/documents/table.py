@@ -18,19 +18,20 @@ ROW_GROUP_BYTES = 32 * 2**20
 """Page bytes that a row group holds, and so what a writer and a reader keep in memory."""
 ROW_GROUP_ROWS = 512
 
+# All nullable, though only po_subtype has nulls: from others `datasets` takes no Image feature.
 _COLUMNS = pa.schema(
     [
-        pa.field("document_id", pa.string(), nullable=False),
-        pa.field("doc_type", pa.string(), nullable=False),
+        pa.field("document_id", pa.string()),
+        pa.field("doc_type", pa.string()),
         pa.field("po_subtype", pa.string()),
-        pa.field("words", pa.list_(pa.string()), nullable=False),
-        pa.field("boxes", pa.list_(pa.list_(pa.int16())), nullable=False),
-        pa.field("token_labels", pa.list_(pa.int16()), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
+        pa.field("words", pa.list_(pa.string())),
+        pa.field("boxes", pa.list_(pa.list_(pa.int16()))),
+        pa.field("token_labels", pa.list_(pa.int16())),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
         # The Hugging Face convention for images: `datasets` decodes it.
-        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]), nullable=False),
-        pa.field("page_sha256", pa.string(), nullable=False),
+        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        pa.field("page_sha256", pa.string()),
     ]
 )
 REJECTS_SCHEMA = pa.schema(
