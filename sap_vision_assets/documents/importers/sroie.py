@@ -90,7 +90,7 @@ def import_sroie(
     for image in sorted((src / "img").glob("*.jpg")):
         try:
             pages.append(_convert(src, image, doc_type, vocabulary, notes))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             notes.add(image.stem, "skipped", f"{type(error).__name__}: {error}")
     splits = assign_splits(pages, notes, test_share=test_share, val_share=val_share)
     out.mkdir(parents=True, exist_ok=True)
