@@ -69,8 +69,8 @@ class Judge:
         }
 
     def _decide(self, int8: OnnxRunner, max_drop: float) -> tuple[bool, str, JsonObject | None]:
-        if self.val is None:
-            return False, "not offered: no validation documents were given to judge it on", None
+        if self.val is None or not self.val.num_documents:
+            return False, "not offered: there are no validation documents to judge it on", None
         before = self._metrics(predict_as_production(self.product, self.val), self.val)
         after = self._metrics(predict_as_production(int8, self.val), self.val)
         val = {"fp32": before, "int8": after}

@@ -28,6 +28,11 @@ class Predictor:
         """
         if variant not in VARIANT_FILES:
             raise InputError(f"variant={variant!r}: choose of {tuple(VARIANT_FILES)}")
+        if not (release / VARIANT_FILES[variant]).is_file():
+            raise ArtifactError(
+                f"{release}: has no {VARIANT_FILES[variant]}; int8 is released only where it was offered; "
+                "without model.onnx it is no released folder"
+            )
         self.vocabulary = read_labels(release)
         self.runner = OnnxRunner(release / VARIANT_FILES[variant], providers=providers, threads=threads)
         self.tokenizer = load_tokenizer(release)
