@@ -20,6 +20,8 @@ Matrix = NDArray[np.float64]
 
 LEVELS = {"clean": 0.35, "light": 0.4, "medium": 0.19, "heavy": 0.06}
 """Shares of the pages."""
+STOCKS = ((253, 244, 190), (250, 214, 218), (205, 232, 208), (206, 224, 242), (246, 238, 222))
+"""Yellow, pink, green and blue copies, and recycled paper."""
 _STRENGTHS = {"light": 0.4, "medium": 0.8, "heavy": 1.2}
 _NOISE_SLACK = 64
 
@@ -47,6 +49,8 @@ class Damage:
     """Share by which ink gets lighter."""
     paper: int = 255
     """Grey value of the paper."""
+    stock: tuple[int, int, int] = (255, 255, 255)
+    """Colour of the paper itself, such as a yellow carbon copy."""
     shadow: float = 0.0
     """Share of the light that is missing at the darkest edge."""
     shadow_angle: float = 0.0
@@ -70,6 +74,7 @@ def choose_damage(rng: random.Random) -> Damage:
     def sometimes(share: float, value: float) -> float:
         return value if rng.random() < share else 0.0
 
+    fax = level != "light" and rng.random() < 0.25
     return Damage(
         degrees=min(2.0, max(-2.0, rng.gauss(0, 0.8) * strength)),
         shift_x=rng.uniform(-0.008, 0.008) * strength,
@@ -80,15 +85,16 @@ def choose_damage(rng: random.Random) -> Damage:
         surround=rng.randint(30, 110) if rng.random() < 0.12 else 255,
         grey=rng.random() < 0.7,
         blur=rng.uniform(0.2, 0.8) * strength,
-        fade=sometimes(0.4, rng.uniform(0, 0.35) * strength),
+        fade=0.0 if fax else sometimes(0.4, rng.uniform(0, 0.35) * strength),
         paper=255 if rng.random() < 0.4 else rng.randint(round(252 - 20 * strength), 252),
+        stock=rng.choice(STOCKS) if rng.random() < 0.05 else (255, 255, 255),
         shadow=sometimes(0.5, rng.uniform(0.04, 0.28) * strength),
         shadow_angle=rng.uniform(0, 2 * math.pi),
         noise=rng.uniform(1, 7) * strength,
         specks=round(sometimes(0.5, rng.uniform(0, 60) * strength)),
         streaks=int(rng.random() < 0.08 * strength),
         punch_holes=rng.random() < 0.07,
-        fax=level != "light" and rng.random() < 0.25,
+        fax=fax,
         jpeg_quality=rng.randint(round(84 - 30 * strength), 84),
         seed=rng.getrandbits(32),
     )
@@ -116,7 +122,7 @@ def apply_damage(
         )
     if damage.blur > 0.1:
         image = image.filter(ImageFilter.BoxBlur(damage.blur * image.width / 827))
-    if damage.fade or damage.paper < 255:
+    if damage.fade or damage.paper < 255 or min(damage.stock) < 255:
         image = _toned(image, damage)
     if damage.shadow:
         image = _shadowed(image, damage)
@@ -164,10 +170,12 @@ def _grey(image: Image.Image, value: int) -> int | tuple[int, int, int]:
 
 
 def _toned(image: Image.Image, damage: Damage) -> Image.Image:
-    """Lighter ink and greyer paper, in one table."""
+    """Lighter ink and greyer or coloured paper, in one table."""
     black = 255 * 0.6 * damage.fade
-    table = [round(black + (damage.paper - black) * value / 255) for value in range(256)]
-    return image.point(table * len(image.getbands()))
+    grey = sum(damage.stock) / 3
+    papers = [damage.paper * share / 255 for share in ((grey,) if image.mode == "L" else damage.stock)]
+    table = [round(black + (paper - black) * value / 255) for paper in papers for value in range(256)]
+    return image.point(table)
 
 
 @cache
@@ -221,6 +229,7 @@ def _punch(image: Image.Image, rng: random.Random) -> None:
 
 
 def _faxed(image: Image.Image) -> Image.Image:
-    """One bit a pixel, slightly smoothed as by the viewer that scaled it."""
-    black = image.point([0 if value < 165 else 255 for value in range(256)])
-    return black.filter(ImageFilter.BoxBlur(0.4))
+    """One bit a pixel at twice the resolution, scaled down by the viewer."""
+    double = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
+    black = double.point([0 if value < 185 else 255 for value in range(256)])
+    return black.resize(image.size, Image.Resampling.BOX)

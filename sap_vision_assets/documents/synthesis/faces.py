@@ -63,7 +63,7 @@ class Font:
         self._glyphs: dict[tuple[str, int], Glyph] = {}
         self._advances: dict[str, float] = {}
         self._lengths: dict[str, float] = {}
-        self.space = max(self.length(" "), 0.24 * size)
+        self.space = max(self.length(" "), 0.26 * size)
 
     def length(self, word: str) -> float:
         """Advance width in pixels."""

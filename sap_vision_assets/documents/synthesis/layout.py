@@ -1,7 +1,7 @@
 """Prints a document's content in a skeleton and a style of the split, set so that all of it fits."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -11,7 +11,14 @@ from sap_vision_assets.documents.synthesis.letterheads import footer_block, lett
 from sap_vision_assets.documents.synthesis.marks import barcode
 from sap_vision_assets.documents.synthesis.passages import closing_block, paragraph_block, signature_block
 from sap_vision_assets.documents.synthesis.skeletons import Skeleton, choose_skeleton
-from sap_vision_assets.documents.synthesis.stamps import place_stamp
+from sap_vision_assets.documents.synthesis.slips import SHARE as SLIP_SHARE
+from sap_vision_assets.documents.synthesis.slips import (
+    choose_slip_skeleton,
+    may_be_slip,
+    slip_paper,
+    slip_table,
+)
+from sap_vision_assets.documents.synthesis.stamps import place_initials, place_stamp
 from sap_vision_assets.documents.synthesis.styles import WHITE, Style, choose_style
 from sap_vision_assets.documents.synthesis.tables import table_block
 from sap_vision_assets.documents.synthesis.typesetting import (
@@ -30,6 +37,9 @@ from sap_vision_assets.errors import InputError
 A4_INCHES = (8.27, 11.69)
 LETTER_INCHES = (8.5, 11.0)
 LEAST_POINTS = 4.0
+LANDSCAPE_SHARE = 0.06
+"""Of the pages with wide tables."""
+INITIALS_SHARE = 0.05
 PAGE_WORD = {"de": "Seite", "fr": "Page", "es": "Página", "it": "Pagina", "nl": "Pagina"}
 PAGE_FORMS = ("{word} 1 / 1", "{word} 1", "1", "- 1 -", "{word}: 1/1")
 
@@ -61,6 +71,7 @@ class _Sheet:
     """Empty for none."""
     page_number_align: str
     fold_marks: bool
+    slip: bool = False
     slack_share: float
     """Share of the free height that the skeleton's anchor takes."""
     seed: int
@@ -75,15 +86,19 @@ def lay_out(content: DocumentContent, *, rng: random.Random, split: str, dpi: in
 
     Raises InputError when the content is too long for one page in type of LEAST_POINTS.
     """
-    skeleton = choose_skeleton(rng, split)
+    slip = may_be_slip(content) and rng.random() < SLIP_SHARE
+    skeleton = choose_slip_skeleton(rng, split) if slip else choose_skeleton(rng, split)
     style = choose_style(rng, split, characters=_characters(content), px_per_pt=dpi / 72)
-    sheet = _choose_sheet(content, rng, dpi)
+    sheet = _choose_slip(rng, dpi) if slip else _choose_sheet(content, rng, dpi)
     body, footer, style = _fit(content, skeleton, style, sheet)
     if style.size < LEAST_POINTS * dpi / 72:
         raise InputError(
             f"{content.doc_type} {content.title!r} is too long for one page: "
             f"it would need type of {style.size * 72 / dpi:.1f} points; give it fewer rows or paragraphs"
         )
+    if slip:
+        height = body.height + footer.height + 2 * sheet.margin_y + 3 * style.size
+        sheet = replace(sheet, height=min(sheet.height, height))
     image = Image.new("RGB", (round(sheet.width), round(sheet.height)), WHITE)
     words = paint(body, image, sheet.margin_x, sheet.margin_y)
     words += paint(footer, image, sheet.margin_x, sheet.height - sheet.margin_y - footer.height)
@@ -91,6 +106,8 @@ def lay_out(content: DocumentContent, *, rng: random.Random, split: str, dpi: in
         _fold_marks(image, sheet)
     for text in content.stamps:
         words += place_stamp(text, image, rng, style.logo_family.bold, style.size)
+    if rng.random() < INITIALS_SHARE:
+        place_initials(image, rng, style.size)
     return Page(
         image=image,
         words=[word.text for word in words],
@@ -104,6 +121,9 @@ def lay_out(content: DocumentContent, *, rng: random.Random, split: str, dpi: in
 def _choose_sheet(content: DocumentContent, rng: random.Random, dpi: int) -> _Sheet:
     letter = content.language in ("en", "es") and rng.random() < 0.5
     width, height = (inches * dpi for inches in (LETTER_INCHES if letter else A4_INCHES))
+    widest = max((len(table.columns) for table in content.tables), default=0)
+    if widest >= 7 and rng.random() < LANDSCAPE_SHARE:
+        width, height = height, width
     word = PAGE_WORD.get(content.language, "Page")
     return _Sheet(
         width=width,
@@ -115,6 +135,23 @@ def _choose_sheet(content: DocumentContent, rng: random.Random, dpi: int) -> _Sh
         page_number_align=rng.choice(("left", "center", "right")),
         fold_marks=not letter and rng.random() < 0.15,
         slack_share=rng.uniform(0.5, 1.0),
+        seed=rng.getrandbits(32),
+    )
+
+
+def _choose_slip(rng: random.Random, dpi: int) -> _Sheet:
+    width, height = slip_paper(rng, dpi)
+    return _Sheet(
+        width=width,
+        height=height,
+        margin_x=rng.uniform(0.04, 0.08) * width,
+        margin_y=rng.uniform(0.04, 0.1) * width,
+        side_share=0.5,
+        page_number="",
+        page_number_align="center",
+        fold_marks=False,
+        slip=True,
+        slack_share=0.0,
         seed=rng.getrandbits(32),
     )
 
@@ -171,6 +208,8 @@ def _body(
     filling = slack if skeleton.anchor == "table" else 0.0
     tables = [table_block(table, skeleton.table, style, width) for table in content.tables[:-1]]
     tables += [table_block(table, skeleton.table, style, width, filling) for table in content.tables[-1:]]
+    if sheet.slip:
+        tables = [slip_table(table, skeleton, style, width) for table in content.tables]
     parts = [letterhead_block(content.sender, skeleton.letterhead, style, width, corner)]
     if skeleton.title in ("left", "center", "right", "bar"):
         parts.append(_title(content, skeleton, style, width))

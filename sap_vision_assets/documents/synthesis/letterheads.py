@@ -205,8 +205,9 @@ def footer_block(columns: Sequence[Sequence[Line]], form: str, style: Style, wid
         parts = [runs(line, face, style.ink) for column in filled for line in column]
         align = "center" if form == "centered" else "left"
         return in_a_row(parts, width, space=style.size, leading=1.2, color=style.faint, align=align)
+    pad = 0.5 * style.size if form == "band" else 0.0
     space = style.size
-    column_width = (width - space * (len(filled) - 1)) / len(filled)
+    column_width = (width - 2 * pad - space * (len(filled) - 1)) / len(filled)
     cells = [
         stack(
             (flow(runs(line, face, style.ink), column_width, leading=1.25) for line in column),
@@ -214,15 +215,11 @@ def footer_block(columns: Sequence[Sequence[Line]], form: str, style: Style, wid
         )
         for column in filled
     ]
-    if form == "band":
-        pad = 0.5 * style.size
-        inner = beside(
-            [(cell, number * (column_width + space)) for number, cell in enumerate(cells)], width=width
-        )
-        return framed(inner, padding=pad, fill=style.tint)
     block = beside(
-        [(cell, number * (column_width + space)) for number, cell in enumerate(cells)], width=width
+        [(cell, number * (column_width + space)) for number, cell in enumerate(cells)], width=width - 2 * pad
     )
+    if form == "band":
+        return framed(block, padding=pad, fill=style.tint)
     if form == "columns_ruled":
         line = Block(width, style.rule)
         line.rule(0, 0, width, style.faint, style.rule)

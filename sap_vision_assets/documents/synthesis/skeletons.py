@@ -6,6 +6,7 @@ any case, so a hash of these four deals the combinations out: no skeleton of val
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -97,8 +98,14 @@ def arrangements(split: str) -> tuple[tuple[str, str, str, str], ...]:
     return tuple(arrangement for arrangement in every if split_of(arrangement) == split)
 
 
-def choose_skeleton(rng: random.Random, split: str) -> Skeleton:
-    letterhead, title, parties, header = rng.choice(arrangements(split))
+def choose_skeleton(
+    rng: random.Random, split: str, allowed: Callable[[tuple[str, str, str, str]], bool] | None = None
+) -> Skeleton:
+    """A skeleton of the split, of the `allowed` arrangements only where some paper cannot hold all."""
+    candidates = [
+        arrangement for arrangement in arrangements(split) if allowed is None or allowed(arrangement)
+    ]
+    letterhead, title, parties, header = rng.choice(candidates)
     return Skeleton(
         letterhead=letterhead,
         title=title,
