@@ -6,6 +6,7 @@ parser sees it, and nothing in it is believed before it was checked against the 
 
 import json
 import math
+import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Box = tuple[int, int, int, int]
 SUBTYPED = "PURCHASE_ORDER"
 """The one document type that has a subtype."""
 BOX_MAX = 1000
+_SURROGATE = re.compile(r"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
+"""An escape in JSON: one of a surrogate, or any other, so that an escaped backslash is not taken for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,17 +117,7 @@ def _parse_json(content: bytes) -> Any:
         raise DocumentError(
             RejectReason.ANNOTATION_NOT_UTF8, f"byte {error.start}: {error.reason}; save it as UTF-8"
         ) from error
-    try:
-        # Rust's parser stops at 200 levels; Python's would go as deep as the stack of its caller allows.
-        from_json(text)
-    except ValueError as error:
-        if "recursion limit" in str(error):
-            raise DocumentError(
-                RejectReason.ANNOTATION_TOO_DEEP, f"{error}; an annotation has 3 levels"
-            ) from error
-        if "hex escape" not in str(error):
-            raise DocumentError(RejectReason.ANNOTATION_NOT_JSON, str(error)) from error
-        # It gives half a pair of surrogates the same message as a malformed escape: the second parser tells.
+    _check_form(text)
     try:
         return json.loads(
             text, object_pairs_hook=_unique_keys, parse_constant=_not_finite, parse_float=_finite_float
@@ -133,6 +126,24 @@ def _parse_json(content: bytes) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise DocumentError(RejectReason.ANNOTATION_NOT_JSON, str(error)) from error
+
+
+def _check_form(text: str) -> None:
+    """Raises DocumentError unless `text` is JSON of at most 200 levels.
+
+    Rust's parser stops there; Python's would go as deep as its caller's stack allows, or overflow it.
+    """
+    try:
+        from_json(text)
+    except ValueError as error:
+        if "recursion limit" in str(error):
+            detail = f"{error}; an annotation has 3 levels"
+            raise DocumentError(RejectReason.ANNOTATION_TOO_DEEP, detail) from error
+        # Half a pair of surrogates gets the same message as a malformed escape: look again without them.
+        without = _SURROGATE.sub(lambda match: "x" if match.group()[1] == "u" else match.group(), text)
+        if "hex escape" not in str(error) or without == text:
+            raise DocumentError(RejectReason.ANNOTATION_NOT_JSON, str(error)) from error
+        _check_form(without)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -261,14 +272,15 @@ def _clean_word(word: str, max_chars: int, counters: Counter[str]) -> str:
     """
     if word.isprintable() and len(word) <= max_chars and word.strip() == word:
         return word
+    # Ten times the limit: each character costs time, and a file may be one word of 16 MB.
     kept = "".join(
         " " if char.isspace() else char
-        for char in word
+        for char in word[: 10 * max_chars]
         if char.isspace() or unicodedata.category(char) != "Cc"
     ).strip()
     if all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in kept):
         return ""
-    if len(kept) > max_chars:
+    if len(word) > 10 * max_chars or len(kept) > max_chars:
         counters["words_cut"] += 1
         return kept[:max_chars].rstrip()
     counters["words_cleaned"] += kept != word

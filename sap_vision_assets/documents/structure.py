@@ -61,7 +61,7 @@ def _first_scan(data: bytes) -> int:
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            break
+            return position  # Stray bytes, which decoders skip.
         marker = data[position + 1]
         if marker == 0xDA:
             return position

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,20 @@ class SplitFolder:
         return {name: count for name, count in outcome.counters.items() if count}
 
 
-def png(width: int, height: int, *, text: bytes = b"", num_rows: int | None = None) -> bytes:
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def _rows(width: int, height: int, passes: list[tuple[int, int, int, int]]) -> Iterator[int]:
+    """Pixels of each row that a PNG stores, pass by pass."""
+    for left, top, right, down in passes:
+        for _ in range(top, height, down):
+            if left < width:
+                yield len(range(left, width, right))
+
+
+def png(
+    width: int, height: int, *, text: bytes = b"", num_rows: int | None = None, interlaced: bool = False
+) -> bytes:
     """A white page of 1 bit a pixel, made without holding its pixels; `text` goes into a zTXt chunk."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -95,9 +109,9 @@ def png(width: int, height: int, *, text: bytes = b"", num_rows: int | None = No
         return struct.pack(">I", len(content)) + kind + content + checksum
 
     compressor = zlib.compressobj(1)
-    row = b"\0" + b"\xff" * ((width + 7) // 8)
-    pixels = b"".join(compressor.compress(row) for _ in range(height if num_rows is None else num_rows))
+    rows = list(_rows(width, height, ADAM7 if interlaced else [(0, 0, 1, 1)]))[:num_rows]
+    pixels = b"".join(compressor.compress(b"\0" + b"\xff" * ((columns + 7) // 8)) for columns in rows)
     pixels += compressor.flush()
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, interlaced))
     note = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(text)) if text else b""
     return b"\x89PNG\r\n\x1a\n" + header + note + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

@@ -22,6 +22,7 @@ from sap_vision_assets_tests.documents.folders import (
     annotation,
     encoded,
     page,
+    png,
 )
 
 SENDER = VOCABULARY.begin_id("senderName")
@@ -183,6 +184,35 @@ def test_boxes_of_the_stored_frame_turn_with_the_page(folder: SplitFolder, orien
     assert pixels[y2 + 1 :].min() == 255
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 5), (8, 8), (WIDTH, HEIGHT)])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_png_of_any_size_has_all_its_rows(
+    folder: SplitFolder, size: tuple[int, int], interlaced: bool
+) -> None:
+    image = png(*size, interlaced=interlaced)
+    folder.add("doc", image=image, width=size[0], height=size[1])
+    assert _pixels(folder.read()[0]["doc"].image_bytes).min() == 255
+
+
+@pytest.mark.parametrize(
+    "compression", ["raw", "group4", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"]
+)
+def test_tiff_of_every_usual_compression(folder: SplitFolder, compression: str) -> None:
+    mode = "1" if compression == "group4" else "L"
+    folder.add("doc", image=encoded(page(mode), "TIFF", compression=compression))
+    pixels = _pixels(folder.read()[0]["doc"].image_bytes)
+    assert pixels[10, 10, 0] < 60
+    assert pixels[60, 40, 0] > 240
+
+
+@pytest.mark.parametrize(
+    "options", [{"progressive": True}, {"comment": b"\xff\xda\xff\xd9"}, {"exif": b"Exif\0\0"}]
+)
+def test_jpeg_with_odd_segments(folder: SplitFolder, options: dict[str, object]) -> None:
+    folder.add("doc", image=encoded(page(), "JPEG", **options))
+    assert set(folder.read()[0]) == {"doc"}
+
+
 def test_upright_tag_and_odd_tags_change_nothing(folder: SplitFolder) -> None:
     exif = Image.Exif()
     for value in (1, 0, 77):
@@ -275,6 +305,7 @@ WORDS = {
     "in\tvoice": ("in voice", {"words_cleaned": 1}),
     " invoice\n": ("invoice", {"words_cleaned": 1}),
     "x" * 10_000: ("x" * 2000, {"words_cut": 1}),
+    "\x00" * 19_999 + "xy": ("x", {"words_cut": 1}),
     "": (None, {"blank_words_dropped": 1}),
     " \u00a0\n": (None, {"blank_words_dropped": 1}),
     "\x00\x1f": (None, {"blank_words_dropped": 1}),

@@ -100,6 +100,16 @@ FAULTS: dict[str, tuple[RejectReason, Spoil]] = {
     ),
     "1 damaged PNG": (RejectReason.IMAGE_DAMAGED, _image_bytes(PNG.replace(b"IDAT", b"IDAT\xff", 1))),
     "1 PNG of half its rows": (RejectReason.IMAGE_TRUNCATED, _image_bytes(png(WIDTH, HEIGHT, num_rows=40))),
+    "1 truncated JPEG with a whole thumbnail": (
+        RejectReason.IMAGE_TRUNCATED,
+        _image_bytes(
+            JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(JPEG) + 2) + JPEG + JPEG[2:-100] + bytes(100)
+        ),
+    ),
+    "1 interlaced PNG that ends early": (
+        RejectReason.IMAGE_TRUNCATED,
+        _image_bytes(png(WIDTH, HEIGHT, interlaced=True, num_rows=100)),
+    ),
     "2 image of zero bytes": (RejectReason.IMAGE_EMPTY, _image_bytes(b"")),
     "3 HTML named .png": (RejectReason.IMAGE_FORMAT, _image_bytes(b"<!DOCTYPE html><html></html>")),
     "3 FITS named .png": (RejectReason.IMAGE_FORMAT, _image_bytes(b"SIMPLE  =                    T")),
@@ -169,6 +179,14 @@ FAULTS: dict[str, tuple[RejectReason, Spoil]] = {
     "14 nested 300 deep in a key": (
         RejectReason.ANNOTATION_TOO_DEEP,
         _replace_text("[0, 1,", f"[{'[' * 300}{']' * 300}, 1,"),
+    ),
+    "14 deep behind a lone surrogate": (
+        RejectReason.ANNOTATION_TOO_DEEP,
+        _annotation_bytes(b'["\\ud800", ' + b"[" * 100_000),
+    ),
+    "13 half a JSON behind a lone surrogate": (
+        RejectReason.ANNOTATION_NOT_JSON,
+        _annotation_bytes(b'["\\ud800", '),
     ),
     "15 duplicate key": (
         RejectReason.ANNOTATION_DUPLICATE_KEY,
