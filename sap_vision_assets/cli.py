@@ -228,7 +228,7 @@ def _add_run(commands: Any) -> None:
         commands,
         "run",
         _run,
-        "Run the whole graph for one domain; what is up to date is not done again. The UI shows the same runs.",
+        "Run the whole graph for one domain. What is up to date is not done again; the UI shows the runs.",
         "sap-vision run --data data --domain receipts --recipe demo_finetune",
     )
     parser.add_argument(
@@ -358,8 +358,8 @@ def _ui(arguments: argparse.Namespace) -> int:
     from sap_vision_assets.defs.home import prepare_home  # noqa: PLC0415
 
     prepare_home()
-    target = ("-m", "sap_vision_assets.definitions", "-h", arguments.host, "-p", str(arguments.port))
-    os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev", *target])
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "sap_vision_assets.definitions"]
+    os.execv(sys.executable, [*command, "-h", arguments.host, "-p", str(arguments.port)])
     return 0
 
 

@@ -1,1 +1,1 @@
-"""The Dagster side: assets, checks, automation and settings. Stations do the work and know nothing of this."""
+"""The Dagster side: assets, checks, automation, settings. Stations do the work and know nothing of it."""

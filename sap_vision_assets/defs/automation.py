@@ -1,4 +1,4 @@
-"""What starts by itself: preparing splits that changed, fine-tuning domains, retraining the general model nightly."""
+"""What starts by itself: preparing changed splits, fine-tuning domains, nightly retraining."""
 
 import json
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ general_model = dg.define_asset_job(
 domain_model = dg.define_asset_job(
     "domain_model",
     selection=[DOMAIN_SCOPE.asset_key(asset) for asset in MODEL_ASSETS],
-    description="Fine-tunes the promoted general model to one domain, and promotes the result behind the same gates.",
+    description="Fine-tunes the promoted general model to one domain; promotes it behind the same gates.",
 )
 JOBS = [observe_split, prepare_split, general_model, domain_model]
 MODEL_JOBS = {GENERAL_SCOPE.name: general_model.name, DOMAIN_SCOPE.name: domain_model.name}
@@ -81,9 +81,9 @@ def find_domains(settings: Settings) -> tuple[list[str], list[str]]:
 
 @dataclass
 class Seen:
-    """The sensor's memory: the digest of each split, and how often a domain or split came back to an earlier one.
+    """The sensor's memory: the digest of each split, and how often it came back to an earlier one.
 
-    A run key counts once for ever, so data that is put back to what it was needs another key than the first time.
+    A run key counts once for ever: data that is put back to what it was needs another key the second time.
     """
 
     now: dict[str, str] = field(default_factory=dict)
@@ -146,7 +146,7 @@ def why_not_train(
         return f"{domain}: train and val are as they were at the last training"
     num_new = _num_new(settings, store, domain, last)
     if num_new < min_new_documents:
-        return f"{domain}: {num_new} new or relabelled documents since the last training, of {min_new_documents} needed"
+        return f"{domain}: {num_new} documents are new or relabelled, {min_new_documents} start a training"
     return None
 
 
@@ -161,7 +161,7 @@ def _num_new(
 
 
 def as_last_time(store: ArtifactStore, scope: Scope, partition: str) -> dict[str, Any]:
-    """Run config under which a retraining uses the recipe of the training before; its own default without one."""
+    """Run config for the recipe of the training before; empty, for the default recipe, without one."""
     last = last_training(store, scope, partition)
     if last is None:
         return {}
@@ -187,8 +187,8 @@ def _is_running(instance: dg.DagsterInstance, job: str, partition: str = "") -> 
     jobs=[prepare_split, domain_model],
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Observes the data root, registers new domains, prepares splits that changed, and fine-tunes a "
-    "domain when enough of its documents are new. Changes of a test split never start a training.",
+    description="Observes the data root, registers new domains, prepares splits that changed, and fine-tunes "
+    "a domain when enough of its documents are new. Changes of a test split never start a training.",
 )
 def data_root_sensor(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
     store = settings.store()
@@ -280,8 +280,8 @@ def _observation(key: str, digest: str, num_annotations: int, num_images: int) -
     job=general_model,
     cron_schedule="0 2 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Each night, retrains the general model when its train or val documents changed since its last "
-    "training; a tick says why when not.",
+    description="Each night, retrains the general model when its train or val documents changed since its "
+    "last training; a tick says why when not.",
 )
 def general_retraining(
     context: dg.ScheduleEvaluationContext, settings: Settings

@@ -1,4 +1,4 @@
-"""The gates as asset checks. Each is partitioned as its asset is: a failing domain stops only what follows in itself."""
+"""The gates as asset checks, each partitioned as its asset is: a failing domain stops nothing but itself."""
 
 from collections.abc import Callable, Sequence
 
@@ -141,7 +141,8 @@ def model_checks(scope: Scope) -> list[dg.AssetChecksDefinition]:
         check(
             "class_drift",
             TRAINING_SET,
-            "No document type's share of train has tripled, or fallen to a third, since the last training. Warns only.",
+            "No document type's share of train has tripled, or fallen to a third, since the last training. "
+            "Warns only.",
             lambda store, _settings, item: [gating.drift_gate(store, scope, item)],
             blocking=False,
         ),

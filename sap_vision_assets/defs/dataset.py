@@ -33,19 +33,19 @@ class ShardOptions(dg.Config):
     tokenizer: str = Field(
         "builtin", description='"builtin", or a directory with tokenizer.json or vocab.json.'
     )
-    max_tokens: int = Field(512, description="Tokens of a window, [CLS] and [SEP] included.")
-    stride: int = Field(128, description="Tokens that a window shares with the one before.")
+    max_tokens: int = Field(default=512, description="Tokens of a window, [CLS] and [SEP] included.")
+    stride: int = Field(default=128, description="Tokens that a window shares with the one before.")
 
 
 with preview_apis():
 
-    @dg.multi_observable_source_asset(
+    @dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]  # it has no annotations
         name=RAW_ANNOTATIONS,
         specs=[
             dg.AssetSpec(
                 RAW_ANNOTATIONS,
-                description="The labelled documents as people keep them: <data root>/<domain>/<split>/images and "
-                "annotations. Observed, never written. The data version is the digest of what is there.",
+                description="The labelled documents as people keep them, in <data root>/<domain>/<split>. "
+                "Observed, never written. The data version is the digest of what is there.",
                 group_name=GROUP,
                 kinds={"json", "image"},
             )
@@ -92,8 +92,8 @@ def validated_dataset(context: dg.AssetExecutionContext, settings: Settings) -> 
             after = settings.observe(domain, split)
             if after.digest != before.digest:
                 raise InputError(
-                    f"{folder}: changed while it was read (digest {before.digest[:12]}, then {after.digest[:12]}); "
-                    "run again when the copying is over"
+                    f"{folder}: changed while it was read (digest {before.digest[:12]}, then "
+                    f"{after.digest[:12]}); run again when the copying is over"
                 )
             return summary
 
@@ -132,7 +132,7 @@ def validated_dataset(context: dg.AssetExecutionContext, settings: Settings) -> 
 def tokenized_shards(
     context: dg.AssetExecutionContext, config: ShardOptions, settings: Settings
 ) -> dg.MaterializeResult[Any]:
-    """Windows of tokens with boxes and labels, and each page at 224 x 224: memory-mapped by training and evaluation."""
+    """Windows of tokens with boxes and labels, and each page at 224 x 224, ready to be memory-mapped."""
     from sap_vision_assets.shards import ShardConfig, build_shards, load_tokenizer  # noqa: PLC0415
 
     with clear_failures():

@@ -1,6 +1,6 @@
 """Runs whose process is gone: Dagster's run monitoring does not ask after processes of its default launcher.
 
-Without this a run that was killed, or whose machine went down, is "started" for ever and keeps its place in the pool.
+Without this a run that was killed, or whose machine went down, is "started" for ever and keeps its pool slot.
 """
 
 import socket
@@ -15,8 +15,8 @@ HOST_TAG = "sap_vision/host"
 def fail_dead_runs(instance: dg.DagsterInstance, *, launched_here: bool) -> list[str]:
     """Ends started runs whose process is gone as failed, frees their pool slots, and returns their ids.
 
-    `launched_here`: whether runs without a host of their own, those that Dagster launched, belong to this machine.
-    Launchers that watch their workers themselves (Kubernetes, Docker) are left to do so.
+    `launched_here`: whether runs without a host of their own, those that Dagster launched, belong to this
+    machine. Launchers that watch their workers themselves (Kubernetes, Docker) are left to do so.
     """
     ended = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
@@ -33,7 +33,7 @@ def fail_dead_runs(instance: dg.DagsterInstance, *, launched_here: bool) -> list
 
 
 def free_pool_slots(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Gives back what a run that has ended still holds; the daemon does it too, a minute later, where one runs."""
+    """Gives back what an ended run still holds; a daemon does it too, a minute later, where one runs."""
     if instance.event_log_storage.supports_global_concurrency_limits:
         instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 

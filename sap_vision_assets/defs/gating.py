@@ -1,16 +1,17 @@
-"""What stands between a checkpoint and its promotion: the same answers for the checks and for the promotion."""
+"""What stands between a checkpoint and its promotion: one answer for the checks and the promotion."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from sap_vision_assets.artifacts import Artifact, ArtifactStore
 from sap_vision_assets.defs.dataset import VALIDATED_DATASET
-from sap_vision_assets.defs.partitions import SPLITS, TEST, TRAIN, VAL, split_key
+from sap_vision_assets.defs.partitions import GENERAL, TEST, TRAIN, VAL, split_key
 from sap_vision_assets.defs.publishing import follow
 from sap_vision_assets.defs.resources import Settings
 from sap_vision_assets.defs.scopes import (
     CHECKPOINT,
     EVALUATION_REPORT,
+    GENERAL_SCOPE,
     LATENCY_BENCHMARK,
     ONNX_MODEL,
     PROMOTED_MODEL,
@@ -48,7 +49,8 @@ def reject_rate_gate(dataset: Artifact, settings: Settings) -> GateResult:
         value=rate,
         limit=limit,
         text=f"{dataset.spec.partition}: {summary['num_rejected']} of {total} documents rejected, "
-        f"{'within' if passed else 'above'} the limit of {limit:.1%}; {dataset.path / 'rejects.parquet'} says why",
+        f"{'within' if passed else 'above'} the limit of {limit:.1%}; "
+        f"{dataset.path / 'rejects.parquet'} says why",
     )
 
 
@@ -58,7 +60,7 @@ def leakage_gate(pages_by_split: Mapping[str, Mapping[str, str]]) -> GateResult:
     compared = ", ".join(f"{split} ({len(pages)})" for split, pages in pages_by_split.items())
     text = f"no page stands in two splits; compared: {compared}"
     if leaked:
-        first = ", ".join(f"{split}/{name}" for split, name in leaked[0].items() if split in SPLITS)
+        first = ", ".join(f"{split}/{name}" for split, name in leaked[0].items() if split in pages_by_split)
         text = f"{len(leaked)} pages stand in two splits, such as {first}; keep each page in one split only"
     return GateResult(
         name="no_leakage", passed=not leaked, blocking=True, value=float(len(leaked)), limit=0.0, text=text
@@ -105,7 +107,7 @@ def promoted_report(store: ArtifactStore, scope: Scope, partition: str) -> Artif
 
 
 def promoted_summary(store: ArtifactStore, scope: Scope, report: Artifact) -> Mapping[str, Any] | None:
-    """What the promoted model scores, on the test data of `report` where that was measured; None without one."""
+    """What the promoted model scores, on the test data of `report` where it can; None without one."""
     then = promoted_report(store, scope, report.spec.partition)
     if then is None:
         return None
@@ -116,14 +118,18 @@ def promoted_summary(store: ArtifactStore, scope: Scope, report: Artifact) -> Ma
 
 
 def test_leakage_gate(store: ArtifactStore, settings: Settings, scope: Scope, report: Artifact) -> GateResult:
-    """Whether the test documents that `report` was measured on are none that its checkpoint was trained on."""
+    """Whether no page that `report` was measured on is one that its checkpoint was trained on."""
     domain = scope.domain(report.spec.partition)
     checkpoint = follow(store, report, scope.key(CHECKPOINT), report.spec.partition)
     training_set = follow(store, checkpoint, scope.key(TRAINING_SET), report.spec.partition)
     test = follow(store, report, VALIDATED_DATASET, split_key(domain, TEST))
-    return leakage_gate(
-        {**pages_of_training_set(training_set.path), TEST: pages_of_dataset(test.path, settings.vocabulary())}
-    )
+    pages = pages_of_training_set(training_set.path)
+    if scope is not GENERAL_SCOPE:
+        general = follow(store, checkpoint, GENERAL_SCOPE.key(TRAINING_SET), "")
+        seen = pages_of_training_set(general.path)
+        pages |= {f"{GENERAL} {split}": seen[split] for split in (TRAIN, VAL)}
+    pages[TEST] = pages_of_dataset(test.path, settings.vocabulary())
+    return leakage_gate(pages)
 
 
 def current_leakage_gate(
@@ -157,7 +163,7 @@ def drift_gate(store: ArtifactStore, scope: Scope, training_set: Artifact) -> Ga
         f"{name} {then[name]:.1%} to {now.get(name, 0):.1%}" for name in ratios if ratios[name] >= DRIFT_RATIO
     ]
     moved += [f"{name} 0.0% to {now[name]:.1%}" for name in new]
-    text = f"shares of train that moved {DRIFT_RATIO:g}-fold since the last training: {', '.join(moved) or 'none'}"
+    text = f"shares that moved {DRIFT_RATIO:g}-fold since the last training: {', '.join(moved) or 'none'}"
     finite = [ratio for ratio in ratios.values() if ratio != float("inf")]
     return GateResult(
         name="class_drift",

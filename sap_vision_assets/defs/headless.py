@@ -47,11 +47,12 @@ def run_graph(
     training: Mapping[str, Any],
     show: Print,
 ) -> None:
-    """Prepares the domain's three splits, then trains, judges and promotes its model. Blocks until it is done.
+    """Prepares the domain's three splits, then trains, judges and promotes its model; blocks meanwhile.
 
-    `settings` and `training` are launchpad values: of the resource, and of the checkpoint. `show` gets lines for a
-    person as things happen. Raises InputError before any run when a split's folder is missing, RunFailedError when
-    a run fails, KeyboardInterrupt when it was interrupted; its run is then cancelled and its processes are gone.
+    `settings` and `training` are launchpad values: of the resource, and of the checkpoint. `show` gets lines
+    for a person as things happen. Raises InputError before any run when a split's folder is missing,
+    RunFailedError when a run fails, KeyboardInterrupt when it was interrupted; its run is then cancelled and
+    its processes are gone.
     """
     prepare_home()
     # transformers would draw bars between the lines.
@@ -102,10 +103,10 @@ def _execute(
 
 
 def _supervise(instance: dg.DagsterInstance, run_id: str, command: list[str], progress: "_Progress") -> int:
-    """Runs the worker to its end and returns its exit status; on Ctrl-C, or the UI's button, ends it and its children.
+    """Runs the worker to its end and returns its exit status; Ctrl-C and the UI's button end it.
 
-    The worker has a session of its own, so that Ctrl-C reaches this process alone, which records that somebody asked
-    before it passes it on: without that record Dagster takes an interrupt for a crash.
+    The worker has a session of its own, so that Ctrl-C reaches this process alone, which records that
+    somebody asked before it passes it on: without that record Dagster takes an interrupt for a crash.
     """
     worker = subprocess.Popen(command, start_new_session=True)
     is_told = False
@@ -165,7 +166,7 @@ class _Progress:
         name = _name(entry.step_key)
         if event is None:
             # What a step logs below a warning is for the UI: its outcome is shown here.
-            if entry.step_key and entry.level >= logging.WARNING:
+            if entry.step_key and int(entry.level) >= logging.WARNING:
                 self._show(f"  {name}: {entry.user_message}")
         elif event.event_type == dg.DagsterEventType.STEP_START:
             self._started[name] = entry.timestamp

@@ -1,9 +1,9 @@
 """Where this installation keeps its state, and how it finds its data: four environment variables.
 
-SAP_VISION_HOME        artefacts and Dagster's storage; default .sap_vision in the checkout, else in the working directory
+SAP_VISION_HOME        artefacts and Dagster's storage; default .sap_vision in the checkout, else where one is
 SAP_VISION_DATA        the data root with <domain>/<split>/; default $SAP_VISION_HOME/data
 SAP_VISION_VOCABULARY  a vocabulary extension file; default none
-DAGSTER_HOME           Dagster's own; default $SAP_VISION_HOME, so that the command line and the UI share one instance
+DAGSTER_HOME           Dagster's own; default $SAP_VISION_HOME, so that the command line and the UI agree
 """
 
 import os
@@ -39,10 +39,11 @@ def vocabulary_extension() -> Path | None:
 
 
 def prepare_home() -> Path:
-    """Creates the home, and points Dagster at it: afterwards this process and its children share one instance.
+    """Creates the home and points Dagster at it, for this process and its children.
 
-    A DAGSTER_HOME that is set already is kept. Where it has no dagster.yaml, the one of the checkout (or of the
-    working directory) is linked into it, so that an edit there counts at once; a file of one's own stays as it is.
+    A DAGSTER_HOME that is set already is kept. Where it has no dagster.yaml, the one of the checkout (or of
+    the working directory) is linked into it, so that an edit there counts at once; a file of one's own stays
+    as it is.
     """
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)

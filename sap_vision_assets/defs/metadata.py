@@ -13,7 +13,7 @@ _PICTURE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpe
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """A table of the first MAX_ROWS rows; the columns are those of the first row. None becomes "undefined"."""
+    """A table of the first MAX_ROWS rows; columns are those of the first row, None becomes "undefined"."""
     columns = list(rows[0]) if rows else ["nothing"]
     records = [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows[:MAX_ROWS]]
     return dg.MetadataValue.table(

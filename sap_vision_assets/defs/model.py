@@ -35,14 +35,11 @@ GPU_REQUEST = {"dagster-k8s/config": {"container_config": {"resources": {"limits
 
 def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
     """The six assets of `scope`'s models, from what a training reads to what production takes."""
-    common: dict[str, Any] = {
-        "key_prefix": scope.name,
-        "group_name": scope.name,
-        "partitions_def": scope.partitions_def,
-    }
 
     @dg.asset(
-        **common,
+        key_prefix=scope.name,
+        group_name=scope.name,
+        partitions_def=scope.partitions_def,
         deps=[
             scope.split_dep(VALIDATED_DATASET, [TRAIN, VAL]),
             scope.split_dep(TOKENIZED_SHARDS, [TRAIN, VAL]),
@@ -51,7 +48,7 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
         code_version=code_version(*TRAINING_SET_STATIONS),
     )
     def training_set(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[Any]:
-        """What a training reads: the documents of train and val, their class balance, pages that leak between them.
+        """What a training reads: the documents of train and val, their class balance, leakage between them.
 
         Does not move when only test documents do, so that these never start a training.
         """
@@ -59,7 +56,9 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
             return collect_training_set(context, settings, scope)
 
     @dg.asset(
-        **common,
+        key_prefix=scope.name,
+        group_name=scope.name,
+        partitions_def=scope.partitions_def,
         deps=[training_set, *_start(scope)],
         kinds={"pytorch", "safetensors"},
         pool=GPU_POOL,
@@ -71,14 +70,17 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[Any]:
         """Weights trained under torchrun: best on val (best/), last (final/), and the states to resume from.
 
-        A domain's model starts from the promoted general one. Loss, learning rate, gradient norm and throughput
-        are observations of this asset while it trains. A training that was cut off goes on where it was saved.
+        A domain's model starts from the promoted general one. Loss, learning rate, gradient norm and
+        throughput are observations of this asset while it trains. A training that was cut off goes on where
+        it was saved.
         """
         with clear_failures():
             return train_checkpoint(context, config, settings, scope)
 
     @dg.asset(
-        **common,
+        key_prefix=scope.name,
+        group_name=scope.name,
+        partitions_def=scope.partitions_def,
         deps=[
             checkpoint,
             scope.split_dep(VALIDATED_DATASET, [TEST]),
@@ -89,23 +91,27 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
         code_version=code_version(*EVALUATION_STATIONS),
     )
     def evaluation_report(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[Any]:
-        """What the checkpoint does on the test split, and the confidence thresholds, which were chosen on val."""
+        """What the checkpoint does on the test split; confidence thresholds, chosen on val."""
         with clear_failures():
             return evaluate_checkpoint(context, settings, scope)
 
     @dg.asset(
-        **common,
+        key_prefix=scope.name,
+        group_name=scope.name,
+        partitions_def=scope.partitions_def,
         deps=[checkpoint, scope.split_dep(TOKENIZED_SHARDS, [VAL, TEST])],
         kinds={"onnx"},
         code_version=code_version(*EXPORT_STATIONS),
     )
     def onnx_model(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[Any]:
-        """The exported model, compared with the checkpoint on every test page, and its quantised variant, judged."""
+        """The exported model, compared with the checkpoint on every test page, and its int8 variant."""
         with clear_failures():
             return export_checkpoint(context, settings, scope)
 
     @dg.asset(
-        **common,
+        key_prefix=scope.name,
+        group_name=scope.name,
+        partitions_def=scope.partitions_def,
         deps=[onnx_model, scope.split_dep(TOKENIZED_SHARDS, [TEST])],
         kinds={"onnx"},
         pool=GPU_POOL,
@@ -117,7 +123,9 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
             return benchmark(context, settings, scope)
 
     @dg.asset(
-        **common,
+        key_prefix=scope.name,
+        group_name=scope.name,
+        partitions_def=scope.partitions_def,
         deps=[checkpoint, evaluation_report, onnx_model, latency_benchmark],
         kinds={"onnx"},
         code_version=code_version(*PROMOTION_STATIONS),
@@ -125,7 +133,8 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
     def promoted_model(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[Any]:
         """The folder that production takes: ONNX model, labels, tokenizer, thresholds, report and latency.
 
-        Its current version is the promoted model. Fails unless every gate passes, also when it is materialised alone.
+        Its current version is the promoted model. Fails unless every gate passes, also when it is
+        materialised alone.
         """
         with clear_failures():
             return promote(context, settings, scope)

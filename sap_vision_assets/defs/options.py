@@ -59,7 +59,7 @@ else:
 
 
 def training_config(options: TrainingOptions, default_recipe: str) -> tuple[str, TrainingConfig]:
-    """The recipe's name, and its config with the options that are set. Raises InputError for an unknown recipe."""
+    """The recipe's name, and its config with the options that are set; InputError for an unknown recipe."""
     name = options.recipe or default_recipe
     if name not in RECIPES:
         raise InputError(f"recipe {name!r} is unknown; use one of {', '.join(RECIPES)}")

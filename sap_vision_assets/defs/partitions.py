@@ -1,4 +1,4 @@
-"""Partitions: a domain, and a domain's split. One object each, since Dagster compares them by identity in places."""
+"""Partitions: a domain, and a domain's split. One object each: Dagster compares some by identity."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ domain_partitions = dg.DynamicPartitionsDefinition(name=DOMAIN_DIMENSION)
 def preview_apis() -> Iterator[None]:
     """Around definitions that use Dagster's multi-partitions, partitioned checks or observable assets.
 
-    They are marked beta or preview in 1.13, which is pinned; the warning would come once per definition and load.
+    They are marked beta or preview in 1.13, which is pinned; each definition would warn at each load.
     """
     with catch_warnings():
         simplefilter("ignore", dg.BetaWarning)
@@ -49,7 +49,7 @@ def parse_split_key(key: str) -> tuple[str, str]:
 
 
 def is_domain_name(name: str) -> bool:
-    """Whether `name` can be a domain. Dagster's keys break on "|" and ",", artefact folders on "/" and upper case."""
+    """Whether `name` can be a domain: Dagster's keys break on "|" and ",", folders on "/" and upper case."""
     return _SLUG.fullmatch(name) is not None
 
 
@@ -57,8 +57,8 @@ def require_domain_name(name: str) -> str:
     """`name`, or InputError when it cannot be a domain."""
     if not is_domain_name(name):
         raise InputError(
-            f"domain {name!r}: must be lower-case letters, digits, '-' and '_', starting with a letter or digit, "
-            "at most 63 long; rename the folder"
+            f"domain {name!r}: must be of a-z, 0-9, '-' and '_', start with one of a-z or 0-9, "
+            "and be at most 63 long; rename the folder"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""What every asset's body does around its one station call: look inputs up, publish once, report to Dagster."""
+"""What every asset's body does around its one station call: look inputs up, publish, report to Dagster."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def produce(
     make: Callable[[Path], JsonObject],
     resumable: bool = False,
 ) -> Artifact:
-    """The artefact of this asset and partition, made from `inputs` (digests by name) under `config`, or found."""
+    """The artefact of this asset and partition: made from `inputs` (digests) and `config`, or found."""
     spec = ArtifactSpec(
         asset=context.asset_key.to_user_string(),
         partition=partition_of(context),
@@ -86,7 +86,7 @@ def inputs_of(*artifacts: Artifact) -> dict[str, str]:
 
 @contextmanager
 def clear_failures() -> Iterator[None]:
-    """Turns the package's own errors, whose messages say it all, into Dagster failures that show just these."""
+    """Turns the package's own errors, whose messages say it all, into Dagster failures of just these."""
     try:
         yield
     except SapVisionError as error:

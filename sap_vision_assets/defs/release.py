@@ -99,7 +99,7 @@ def _evaluation(
 def _evaluate_promoted(
     context: dg.AssetExecutionContext, settings: Settings, scope: Scope, report: Artifact
 ) -> None:
-    """Scores the promoted checkpoint on today's test split where that has changed since: else nothing compares."""
+    """Scores the promoted checkpoint on today's test split where it changed since: else nothing compares."""
     store = settings.store()
     then = gating.promoted_report(store, scope, report.spec.partition)
     if then is None or then.summary.get("test_digest") == report.summary.get("test_digest"):

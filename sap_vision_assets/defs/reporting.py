@@ -1,4 +1,4 @@
-"""What `sap-vision report` prints: the current figures of one domain's model, each with what it belongs to."""
+"""What `sap-vision report` prints: figures of one domain's current model, each with what it belongs to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ PARITY = ("max_abs_difference", "logits_tolerance", "num_flips", "num_ties", "nu
 
 
 def report(settings: Settings, domain: str) -> JsonObject:
-    """Figures of the current artefacts of `domain`'s model. Raises ArtifactError when nothing was evaluated yet."""
+    """Figures of the current artefacts of `domain`'s model; ArtifactError when nothing was evaluated yet."""
     scope, partition = scope_of(domain)
     store = settings.store()
     found = {asset: store.current(scope.key(asset), partition) for asset in MODEL_ASSETS}

@@ -25,15 +25,19 @@ SETTINGS_FILE = "settings.json"
 class FloorSettings(dg.Config):
     """What a model must reach to be promoted. null switches one gate off, and the gate says so."""
 
-    doc_type_accuracy: float | None = Field(0.95, description="Share of test documents, 0 to 1.")
-    field_f1: float | None = Field(0.92, description="Strict micro entity F1 on the test documents, 0 to 1.")
+    doc_type_accuracy: float | None = Field(default=0.95, description="Share of test documents, 0 to 1.")
+    field_f1: float | None = Field(
+        default=0.92, description="Strict micro entity F1 on the test documents, 0 to 1."
+    )
     max_regression: float = Field(
-        0.005,
+        default=0.005,
         description="How much lower than the promoted model's a metric may be, as an absolute difference.",
     )
-    checkpoint_bytes_max: int | None = Field(440_000_000, description="Bytes of the checkpoint's weights.")
+    checkpoint_bytes_max: int | None = Field(
+        default=440_000_000, description="Bytes of the checkpoint's weights."
+    )
     latency_ms_max: float | None = Field(
-        50.0, description="Milliseconds per page; binding on a GPU, a warning on a CPU."
+        default=50.0, description="Milliseconds per page; binding on a GPU, a warning on a CPU."
     )
 
     def gates(self) -> "Floors":
@@ -43,38 +47,47 @@ class FloorSettings(dg.Config):
 
 
 class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic over a value that only legacy resources have
-    """Settings of this installation. $SAP_VISION_HOME/settings.json changes the defaults for the command line, the
-    UI and the daemon alike; one run's launchpad can override any of them."""
+    """Settings of this installation.
+
+    $SAP_VISION_HOME/settings.json changes the defaults for the command line, the UI and the daemon alike; the
+    launchpad of one run can override any of them.
+    """
 
     data_root: str | None = Field(
-        None,
+        default=None,
         description="Folder with <domain>/<split>/. null: $SAP_VISION_DATA, else $SAP_VISION_HOME/data.",
     )
     artifact_root: str | None = Field(
-        None, description="Folder or fsspec URL of all artefacts. null: $SAP_VISION_HOME/artifacts."
+        default=None, description="Folder or fsspec URL of all artefacts. null: $SAP_VISION_HOME/artifacts."
     )
     vocabulary_extension: str | None = Field(
-        None, description="File that adds fields, types or subtypes. null: $SAP_VISION_VOCABULARY, else none."
+        default=None,
+        description="File that adds fields, types or subtypes. null: $SAP_VISION_VOCABULARY, else none.",
     )
     keep: int = Field(
-        3, ge=1, description="Versions of each asset partition that stay, besides those in use."
+        default=3, ge=1, description="Versions of each asset partition that stay, besides those in use."
     )
     max_reject_rate: float = Field(
-        0.05, ge=0, le=1, description="Share of rejected documents above which a dataset stops what follows."
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of rejected documents above which a dataset stops what follows.",
     )
     min_new_documents: int = Field(
-        50,
+        default=50,
         ge=1,
         description="New or relabelled train and val documents that start a domain's next fine-tuning.",
     )
-    floors: FloorSettings = Field(default_factory=FloorSettings, description="Gates of every model.")
+    floors: FloorSettings = Field(default=FloorSettings(), description="Gates of every model.")
     domain_floors: dict[str, FloorSettings] = Field(
-        {}, description="Gates of one domain's model, by its name, instead of `floors`."
+        default={}, description="Gates of one domain's model, by its name, instead of `floors`."
     )
     progress_interval_s: float = Field(
-        5, gt=0, description="Least seconds between two progress records of a training in the event log."
+        default=5,
+        gt=0,
+        description="Least seconds between two progress records of a training in the event log.",
     )
-    workers: int = Field(0, ge=0, description="Processes that prepare data; 0: one a core.")
+    workers: int = Field(default=0, ge=0, description="Processes that prepare data; 0: one a core.")
 
     def data_path(self) -> Path:
         return Path(self.data_root).expanduser().absolute() if self.data_root else home.data_root()
@@ -95,7 +108,7 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
         return ArtifactStore(root, work_dir=home.home() / "work", keep=self.keep)
 
     def observe(self, domain: str, split: str) -> "FolderState":
-        """What the split's folder holds now; files that have not changed since the last time are not read again."""
+        """What the split's folder holds now; files that are as they were the last time are not read again."""
         from sap_vision_assets.documents import observe_folder  # noqa: PLC0415
 
         folder = self.split_folder(domain, split)

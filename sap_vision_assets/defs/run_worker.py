@@ -1,4 +1,4 @@
-"""The process that executes one run of the command line: python -m sap_vision_assets.defs.run_worker '<json>'."""
+"""The process of one run of the command line: python -m sap_vision_assets.defs.run_worker '<json>'."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def main(request: dict[str, Any]) -> int:
 
 
 def end_with_parent() -> None:
-    """Interrupts this process when the one that started it is gone: a killed command leaves no training behind."""
+    """Interrupts this process when its parent is gone: a killed command leaves no training behind."""
     parent = os.getppid()
 
     def watch() -> None:

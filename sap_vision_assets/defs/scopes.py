@@ -1,4 +1,4 @@
-"""The two kinds of models, and the names of their assets: the general one, and one for each business domain."""
+"""The two kinds of models, the general one and one for each business domain, and their assets' names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ class Scope:
     def split_dep(self, asset: str, splits: Sequence[str]) -> dg.AssetDep:
         """Dependency on `splits` of a domain x split asset.
 
-        A domain's partition maps to all its splits: Dagster has no built-in mapping to just some of them, and the
-        daemon loads no mapping of one's own. What is read is decided in the asset's body.
+        A domain's partition maps to all its splits: Dagster has no built-in mapping to just some of them, and
+        the daemon loads no mapping of one's own. What is read is decided in the asset's body.
         """
         if self.partitions_def is None:
             keys = [split_key(GENERAL, split) for split in splits]

@@ -1,8 +1,8 @@
 """A training under torchrun, seen live in Dagster through Pipes.
 
-Dagster's own subprocess client interrupts its direct child alone, and torchrun starts its ranks in sessions of their
-own: they would outlive a cancelled run and keep the GPU. The launcher ends every descendant in its `finally`, also when
-Dagster interrupts this process (DagsterExecutionInterruptedError is a BaseException).
+Dagster's own subprocess client interrupts its direct child alone, and torchrun starts its ranks in sessions
+of their own: they would outlive a cancelled run and keep the GPU. The launcher ends every descendant in its
+`finally`, also when Dagster interrupts this process (DagsterExecutionInterruptedError is a BaseException).
 """
 
 import threading

@@ -53,8 +53,8 @@ def collect_training_set(
     tokenizers = {split: item.spec.config for split, item in shards.items()}
     if tokenizers[TRAIN] != tokenizers[VAL]:
         raise InputError(
-            f"{TOKENIZED_SHARDS} of {domain}: train was made with {tokenizers[TRAIN]}, val with {tokenizers[VAL]}; "
-            "materialise both with the same options"
+            f"{TOKENIZED_SHARDS} of {domain}: train was made with {tokenizers[TRAIN]}, val with "
+            f"{tokenizers[VAL]}; materialise both with the same options"
         )
     artifact = produce(
         context,
@@ -114,11 +114,11 @@ def train_checkpoint(
         context,
         store,
         stations=TRAINING_STATIONS,
-        # What the training set was made from is named here too, so that it stays as long as this checkpoint does.
+        # What the training set was made from is named here too: it stays as long as this checkpoint does.
         inputs={
             **training_set.spec.inputs,
             **inputs_of(training_set),
-            **({} if initial is None else inputs_of(initial)),
+            **({} if initial is None else _inputs_of_initial(initial)),
         },
         config={"recipe": recipe, "training": without(config.to_json(), "tracker", "wandb_project")},
         make=make,
@@ -128,6 +128,12 @@ def train_checkpoint(
         name: value for name, value in artifact.summary.items() if isinstance(value, int | float | str)
     }
     return materialized(artifact, {"recipe": recipe, **numbers})
+
+
+def _inputs_of_initial(initial: Artifact) -> dict[str, str]:
+    """The general checkpoint, and its training set: no test page of the domain may be in that either."""
+    general_training_set = artifact_name(GENERAL_SCOPE.key(TRAINING_SET), "")
+    return {**inputs_of(initial), general_training_set: initial.spec.inputs[general_training_set]}
 
 
 def current_shards(store: ArtifactStore, domain: str, split: str) -> Artifact:
@@ -157,7 +163,7 @@ def _promoted_general_checkpoint(store: ArtifactStore, config: "TrainingConfig")
     promoted = store.current(GENERAL_SCOPE.key(PROMOTED_MODEL))
     if promoted is None:
         raise ArtifactError(
-            f"{GENERAL_SCOPE.key(PROMOTED_MODEL)}: no general model is promoted yet, and a domain's starts from it; "
-            "train the general model first (sap-vision run)"
+            f"{GENERAL_SCOPE.key(PROMOTED_MODEL)}: no general model is promoted yet, and a domain's "
+            "starts from it; train the general model first (sap-vision run)"
         )
     return follow(store, promoted, GENERAL_SCOPE.key(CHECKPOINT), "")

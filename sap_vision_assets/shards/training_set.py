@@ -1,4 +1,4 @@
-"""What one training reads: which documents, how the classes are balanced, what leaks between train and val."""
+"""What one training reads: its documents, their class balance, what leaks between train and val."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ def describe_training_set(
 ) -> dict[str, Any]:
     """Writes documents.parquet (one row a document) and training_set.json; returns what the latter holds.
 
-    `datasets` are validated datasets by split. Raises InputError when one of them has no documents: nothing can
-    be trained, or chosen, on it.
+    `datasets` are validated datasets by split. Raises InputError when one of them has no documents: nothing
+    can be trained, or chosen, on it.
     """
     rows: list[dict[str, str]] = []
     balance: dict[str, dict[str, int]] = {}
@@ -76,7 +76,7 @@ def pages_of_training_set(training_set: Path) -> dict[str, dict[str, str]]:
 
 
 def num_new_documents(datasets: Mapping[str, Path], last: Path | None, vocabulary: Vocabulary) -> int:
-    """How many documents of `datasets` the training set `last` did not have as they are: new, or labelled anew.
+    """How many documents of `datasets` are new, or labelled anew, since the training set `last`.
 
     A document is known when its page, its classes and its token labels are; its name and split do not matter.
     None as `last`: all are new.
