@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sap_vision_assets.evaluation.entities import Entity
+from sap_vision_assets.evaluation.entities import Entity, overlaps
 from sap_vision_assets.evaluation.metrics import ClassificationScores, EntityScores
 from sap_vision_assets.evaluation.outcomes import DocumentOutcome
 from sap_vision_assets.evaluation.scores import score_outcomes
@@ -152,11 +152,6 @@ def pick_examples(outcomes: Sequence[DocumentOutcome], count: int = 6) -> list[D
         rest.remove(pick)
         chosen.append(pick)
     return chosen
-
-
-def overlaps(one: Entity, other: Entity) -> bool:
-    """Whether two entities share a word."""
-    return one.start < other.end and other.start < one.end
 
 
 def _kind(entity: Entity, touching: Sequence[Entity]) -> str:

@@ -35,6 +35,11 @@ def entities_of(labels_W: ArrayLike) -> list[Entity]:
     return entities
 
 
+def overlaps(one: Entity, other: Entity) -> bool:
+    """Whether two entities share a word."""
+    return one.start < other.end and other.start < one.end
+
+
 def is_valid(labels_W: NDArray[np.integer]) -> bool:
     """Whether every I-x follows a B-x or an I-x."""
     labels = np.asarray(labels_W)

@@ -3,17 +3,18 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sap_vision_assets.evaluation.entities import Entity
+from sap_vision_assets.evaluation.entities import Entity, overlaps
 from sap_vision_assets.evaluation.metrics import ClassificationScores
 from sap_vision_assets.evaluation.outcomes import DocumentOutcome
 
@@ -33,7 +34,7 @@ class _Mark(NamedTuple):
     boxes: list[Box]
     """px, one a printed line."""
     text: str
-    """"" where the same name stands above."""
+    """"" where another mark tells it."""
     colour: tuple[int, int, int]
 
 
@@ -44,54 +45,54 @@ def draw_confusion(scores: ClassificationScores, title: str, file: Path) -> None
     """
     confusion = np.array(scores.confusion)
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    names = [scores.per_class[index].name for index in shown]
-    cells = confusion[np.ix_(shown, shown)]
-    support = cells.sum(axis=1)
-    share = cells / np.maximum(support, 1)[:, None]
     # Inches: 35 classes stay legible on a page about 10 inches wide, and few classes are no giants.
-    side = min(0.36, 7.2 / max(1, len(shown))) * len(shown) + 2.6
-    figure = Figure(figsize=(max(4.5, side), max(4.5, side)), dpi=160, layout="constrained")
+    side = max(4.5, min(0.36, 7.2 / max(1, len(shown))) * len(shown) + 2.6)
+    figure = Figure(figsize=(side, side), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    blues = LinearSegmentedColormap.from_list("report", ["#ffffff", "#bcd7f0", "#2f6fb0", "#0f3d6e"])
-    axes.imshow(share, cmap=blues, vmin=0, vmax=1)
-    size = 8.5 if len(shown) <= 20 else 7
-    ticks = range(len(shown))
-    axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=size, color=INK)
-    axes.set_yticks(
-        ticks, [f"{name}  {n}" for name, n in zip(names, support, strict=True)], fontsize=size, color=INK
-    )
-    for row, column in zip(*np.nonzero(cells), strict=True):
-        colour = "white" if share[row, column] > 0.55 else (INK if row == column else "#b3261e")
-        weight = "normal" if row == column else "bold"
-        axes.text(
-            column,
-            row,
-            cells[row, column],
-            ha="center",
-            va="center",
-            fontsize=size,
-            color=colour,
-            weight=weight,
-        )
-    axes.set_xticks(np.arange(-0.5, len(shown)), minor=True)
-    axes.set_yticks(np.arange(-0.5, len(shown)), minor=True)
-    axes.grid(which="minor", color="#e6ebf0", linewidth=0.8)
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xlabel("predicted", color=MUTED, fontsize=9)
     axes.set_ylabel("truth, with the number of documents", color=MUTED, fontsize=9)
     axes.set_title(_confusion_title(scores, title, len(shown)), loc="left", fontsize=10.5, color=INK)
+    if len(shown):
+        _draw_cells(axes, confusion[np.ix_(shown, shown)], [scores.per_class[index].name for index in shown])
+    else:
+        axes.set(xticks=[], yticks=[])
     figure.savefig(file, metadata={"Software": None})
+
+
+def _draw_cells(axes: Axes, cells: NDArray[np.int64], names: Sequence[str]) -> None:
+    support = cells.sum(axis=1)
+    share = cells / np.maximum(support, 1)[:, None]
+    blues = LinearSegmentedColormap.from_list("report", ["#ffffff", "#bcd7f0", "#2f6fb0", "#0f3d6e"])
+    axes.imshow(share, cmap=blues, vmin=0, vmax=1)
+    size = 8.5 if len(names) <= 20 else 7
+    ticks = range(len(names))
+    rows = [f"{name}  {n}" for name, n in zip(names, support, strict=True)]
+    axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=size, color=INK)
+    axes.set_yticks(ticks, rows, fontsize=size, color=INK)
+    for row, column in zip(*np.nonzero(cells), strict=True):
+        is_right = row == column
+        colour = "white" if share[row, column] > 0.55 else INK if is_right else "#b3261e"
+        style: dict[str, Any] = {
+            "fontsize": size,
+            "color": colour,
+            "weight": "normal" if is_right else "bold",
+        }
+        axes.text(column, row, cells[row, column], ha="center", va="center", **style)
+    axes.set_xticks(np.arange(-0.5, len(names)), minor=True)
+    axes.set_yticks(np.arange(-0.5, len(names)), minor=True)
+    axes.grid(which="minor", color="#e6ebf0", linewidth=0.8)
 
 
 def _confusion_title(scores: ClassificationScores, title: str, num_shown: int) -> str:
     if scores.accuracy is None:
         return f"{title}\nundefined, n=0"
     absent = len(scores.per_class) - num_shown
-    text = f"{title}\naccuracy {scores.accuracy:.1%} on {scores.num_scored} documents"
-    return text + (f"; {absent} classes do not occur" if absent else "")
+    text = f"{title}\naccuracy {100 * scores.accuracy:.1f} % on {scores.num_scored} documents"
+    return text + (f", {absent} of {len(scores.per_class)} classes do not occur" if absent else "")
 
 
 def draw_page(
@@ -128,16 +129,29 @@ def draw_page(
 
 
 def _marks(outcome: DocumentOutcome, words_px: Sequence[Box], field_names: Sequence[str]) -> list[_Mark]:
-    def mark(entity: Entity, prefix: str, colour: tuple[int, int, int]) -> _Mark:
-        name = field_names[entity.field].removeprefix("lineItem.")
-        return _Mark(_lines(words_px[entity.start : entity.end]), prefix + name, colour)
+    def name(entity: Entity) -> str:
+        return field_names[entity.field].removeprefix("lineItem.")
 
-    correct = [mark(found.entity, "", CORRECT) for found in outcome.correct]
+    def mark(entity: Entity, text: str, colour: tuple[int, int, int]) -> _Mark:
+        return _Mark(_lines(words_px[entity.start : entity.end]), text, colour)
+
+    correct = [mark(found.entity, name(found.entity), CORRECT) for found in outcome.correct]
+    missed, spurious, told = [], [], set()
+    for entity, _ in outcome.spurious:
+        touching = [other for other in outcome.missed if overlaps(entity, other)]
+        told.update(touching)
+        same_field = any(other.field == entity.field for other in touching)
+        reason = (
+            ": wrong words" if same_field else f", is {name(touching[0])}" if touching else ": not labelled"
+        )
+        spurious.append(mark(entity, name(entity) + reason, WRONG))
+    for entity in outcome.missed:
+        missed.append(mark(entity, "" if entity in told else f"missed: {name(entity)}", MISSED))
     # Errors last: they are drawn over what is correct.
     return [
         *(one._replace(text="") if _is_below_its_like(one, correct) else one for one in correct),
-        *(mark(entity, "missed: ", MISSED) for entity in outcome.missed),
-        *(mark(found.entity, "wrong: ", WRONG) for found in outcome.spurious),
+        *missed,
+        *spurious,
     ]
 
 
