@@ -122,10 +122,12 @@ class DocumentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._flush()
-            self._writer.close()
-            self._stream.close()
+            try:
+                if kind is None:
+                    self._flush()
+                self._writer.close()
+            finally:
+                self._stream.close()
         except OSError as failure:
             if kind is None:
                 raise _write_error(self._path, failure) from failure
