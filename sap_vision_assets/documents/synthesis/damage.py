@@ -90,7 +90,7 @@ def choose_damage(rng: random.Random) -> Damage:
         stock=rng.choice(STOCKS) if rng.random() < 0.05 else (255, 255, 255),
         shadow=sometimes(0.5, rng.uniform(0.04, 0.28) * strength),
         shadow_angle=rng.uniform(0, 2 * math.pi),
-        noise=rng.uniform(1, 7) * strength,
+        noise=rng.uniform(0.5, 5.5) * strength,
         specks=round(sometimes(0.5, rng.uniform(0, 60) * strength)),
         streaks=int(rng.random() < 0.08 * strength),
         punch_holes=rng.random() < 0.07,
