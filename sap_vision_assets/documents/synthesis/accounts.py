@@ -3,21 +3,16 @@
 from datetime import date, timedelta
 
 from sap_vision_assets.documents.synthesis import blocks
+from sap_vision_assets.documents.synthesis.assembly import finish, usual_closing
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.content import Column, DocumentContent, KeyValue, Line, Table, Text
-from sap_vision_assets.documents.synthesis.trade import finish
 
 
 def payment(case: Case) -> DocumentContent:
     """Payment advice (going to be paid) and remittance advice (paid): the documents that a payment settles."""
     table, total = _settled_documents(case)
     case.set("paidAmount", case.money(total, "paidAmount"))
-    header = blocks.header(
-        case,
-        ["documentDate", "paymentDate"],
-        ["documentNumber", "receiverId", "paymentMethod", "paymentReference", "senderContact", "companyCode", "currencyCode",
-         "senderBankName", "senderBankAccount", "senderId", "referenceNumber", "senderPhone", "senderEmail", "paidAmount"],
-    )  # fmt: skip
+    header = blocks.type_header(case)
     if case.chance(0.25):
         account = KeyValue(
             caption=case.pick(case.words["your_account"]) + case.colon, value=case.line("counterpart_account")
@@ -26,7 +21,7 @@ def payment(case: Case) -> DocumentContent:
     sums = (blocks.pair(case, "paidAmount"),)
     return finish(
         case, header=header, parties=[blocks.receiver_party(case)], tables=[table], totals=sums,
-        closing=blocks.closing(case, case.words["closing"][case.doc_type], case.pick((1, 2))), bank=case.chance(0.5),
+        closing=usual_closing(case), bank=case.chance(0.5),
     )  # fmt: skip
 
 
@@ -94,18 +89,12 @@ def statement(case: Case) -> DocumentContent:
         balance += amount
         rows.append(_posting(case, [key for key, _, _ in keys], day, kind, amount, balance))
     case.set("closingBalance", case.money(balance, "closingBalance"))
-    header = blocks.header(
-        case,
-        ["documentDate", "receiverId"],
-        ["documentNumber", "senderContact", "currencyCode", "paymentTerms", "dueDate", "senderPhone", "companyCode", "paymentDate",
-         "taxId", "senderEmail", "referenceNumber"],
-        low=5, high=9, extra=[_period(case)] if case.chance(0.6) else [],
-    )  # fmt: skip
+    header = blocks.type_header(case, low=5, high=9, extra=[_period(case)] if case.chance(0.6) else [])
     return finish(
         case, header=header, parties=[blocks.receiver_party(case)],
         tables=[Table(columns=tuple(_column(case, *spec) for spec in keys), rows=tuple(rows))],
         totals=(blocks.pair(case, "openingBalance"), blocks.pair(case, "closingBalance")),
-        closing=blocks.closing(case, case.words["closing"]["STATEMENT"], case.pick((1, 2))), bank=case.chance(0.6),
+        closing=usual_closing(case), bank=case.chance(0.6),
     )  # fmt: skip
 
 

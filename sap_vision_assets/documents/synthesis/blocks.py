@@ -10,8 +10,11 @@ Label rules (the same situation always gets the same label):
 - Departments, fax, web, register, GLN, captions and column headings are O.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.companies import Address, Company
@@ -118,18 +121,35 @@ def decoy(case: Case) -> KeyValue:
     return KeyValue(caption=case.pick(case.words["decoys"][name]) + case.colon, value=case.line(name))
 
 
+@cache
+def header_fields() -> dict[str, dict[str, list[str]]]:
+    """headers.json: by document type, the captioned fields that are always there and those that may be."""
+    text = resources.files(__package__).joinpath("headers.json").read_text(encoding="utf-8")
+    data: dict[str, dict[str, list[str]]] = json.loads(text)
+    return data
+
+
 def header(
-    case: Case, required: Sequence[str], optional: Sequence[str], *, low: int = 6, high: int = 11,
+    case: Case,
+    required: Sequence[str],
+    optional: Sequence[str],
+    *,
+    low: int = 6,
+    high: int = 11,
     extra: Sequence[KeyValue] = (),
-) -> tuple[KeyValue, ...]:  # fmt: skip
-    """Captioned values: all of `required`, some of `optional` in their order, up to two decoys, and `extra`."""
+) -> tuple[KeyValue, ...]:
+    """Between `low` and `high` captioned values, and up to two decoys.
+
+    All of `required` and `extra`, and some of `optional` in their order.
+    """
     room = max(0, case.rng.randint(low, high) - len(required) - len(extra))
     kept = sorted(case.rng.sample(range(len(optional)), min(room, len(optional))))
     fields = [*required, *(optional[i] for i in kept)]
     for both in case.words["combined"]:
-        if set(both.split("+")) <= set(fields) and case.chance(0.25):
-            fields[fields.index(both.split("+")[0])] = both
-            fields.remove(both.split("+")[1])
+        first, second = both.split("+")
+        if first in fields and second in fields and case.chance(0.25):
+            fields[fields.index(first)] = both
+            fields.remove(second)
     pairs = [pair(case, field) for field in fields]
     place = min(len(required), len(pairs))
     pairs[place:place] = extra
@@ -138,15 +158,24 @@ def header(
     return tuple(pairs)
 
 
+def type_header(
+    case: Case, kind: str = "", *, low: int = 6, high: int = 11, extra: Sequence[KeyValue] = ()
+) -> tuple[KeyValue, ...]:
+    """header() with the fields that headers.json has for the document type, or for `kind`."""
+    fields = header_fields()[kind or case.doc_type]
+    return header(case, fields["required"], fields["optional"], low=low, high=high, extra=extra)
+
+
 def sentence(case: Case, template: str) -> Paragraph:
     return Paragraph(text=case.fill(template))
 
 
 def closing(case: Case, templates: Sequence[str], count: int) -> tuple[Paragraph, ...]:
+    """`count` of the sentences, and now and then one that has nothing to do with the matter."""
     chosen = case.rng.sample(list(templates), min(count, len(templates)))
     if case.chance(0.15):
         chosen.append(case.pick(case.words["general"]))
-    return tuple(sentence(case, template) for template in chosen if template)
+    return tuple(sentence(case, template) for template in chosen)
 
 
 _TOLD_BY_SENTENCE = frozenset({"PAYMENT_ADVICE", "REMITTANCE_ADVICE"})
@@ -154,9 +183,9 @@ _TOLD_BY_SENTENCE = frozenset({"PAYMENT_ADVICE", "REMITTANCE_ADVICE"})
 
 
 def introduction(case: Case) -> tuple[Paragraph, ...]:
-    templates = [t for t in case.words["introduction"][case.doc_type] if t]
+    templates = case.words["introduction"][case.doc_type]
     wanted = not case.titled or case.doc_type in _TOLD_BY_SENTENCE or case.chance(0.55)
-    return (sentence(case, case.pick(templates)),) if templates and wanted else ()
+    return (sentence(case, case.pick(templates)),) if wanted else ()
 
 
 def footer(case: Case, *, bank: bool | None = None) -> tuple[tuple[Line, ...], ...]:

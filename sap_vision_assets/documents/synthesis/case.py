@@ -16,15 +16,15 @@ from sap_vision_assets.documents.synthesis.companies import Company, fill_patter
 from sap_vision_assets.documents.synthesis.content import Line, Text
 from sap_vision_assets.documents.synthesis.facts import (
     DATE_OFFSETS,
-    NUMBER_PATTERNS,
     PLAIN_FACTS,
     SELLER_NUMBERS,
+    number_patterns,
 )
 from sap_vision_assets.documents.synthesis.formats import choose_style
 from sap_vision_assets.documents.synthesis.phrases import phrases
 from sap_vision_assets.vocabulary import load_vocabulary
 
-BUYER_ISSUES = frozenset({"PURCHASE_ORDER", "RFQ", "GOODS_RECEIPT", "PAYMENT_ADVICE", "REMITTANCE_ADVICE"})
+_BUYER_ISSUES = frozenset({"PURCHASE_ORDER", "RFQ", "GOODS_RECEIPT", "PAYMENT_ADVICE", "REMITTANCE_ADVICE"})
 _COUNTRIES = {
     "en": ("US", "US", "US", "GB", "GB", "MY", "SG", "CA", "IN", "IE", "NL", "DE"),
     "de": ("DE", "DE", "DE", "DE", "AT", "CH"),
@@ -47,14 +47,16 @@ class Case:
         split: str,
         doc_type: str,
         language: str,
+        industry: str = "",
         abroad: bool = False,
         related: str = "",
     ) -> None:
         """`abroad` puts the counterparty into another country; `related` makes it a "sister" company of the
         sender, or the "same" company at another address."""
         self.rng, self.split, self.doc_type, self.language = rng, split, doc_type, language
+        self.buyer_issues = doc_type in _BUYER_ISSUES or (doc_type == "CONTRACT" and rng.random() < 0.5)
         self.words: dict[str, Any] = phrases(language)
-        self.industry = rng.choice(goods.industries())
+        self.industry = industry or rng.choice(goods.industries())
         self.date = date(2014, 1, 6) + timedelta(days=rng.randrange(4600))
         home = rng.choice(_COUNTRIES[language])
         away = rng.choice([c for c in companies.pools()["countries"] if c != home])
@@ -78,11 +80,9 @@ class Case:
         self.sublines: tuple[str, ...] = ()
         """Keys of item_tables.CELLS that are printed below each description."""
         self.subline_captions: dict[str, str] = {}
+        self.received = 0
+        """Quantity received before this order, in thousandths; the start of cumulative quantities."""
         self._facts: dict[str, Line] = {}
-
-    @property
-    def buyer_issues(self) -> bool:
-        return self.doc_type in BUYER_ISSUES
 
     @property
     def buyer(self) -> Company:
@@ -114,7 +114,7 @@ class Case:
         """Another number of the kind of `name`, in the form of the page's first one."""
         key = f"{name}:pattern"
         if key not in self._facts:
-            self._facts[key] = (Text(text=self.pick(NUMBER_PATTERNS[name])),)
+            self._facts[key] = (Text(text=self.pick(number_patterns()[name])),)
         return self._number(self._facts[key][0].text, self.seller)
 
     def text(self, name: str) -> str:
@@ -194,7 +194,7 @@ class Case:
             )
         if name in DATE_OFFSETS:
             return self.set(name, self.style.day(self.day(name)))
-        patterns = NUMBER_PATTERNS.get(f"{name}.{self.doc_type}") or NUMBER_PATTERNS.get(name)
+        patterns = number_patterns().get(f"{name}.{self.doc_type}") or number_patterns().get(name)
         if patterns:
             owner = (
                 self.sender

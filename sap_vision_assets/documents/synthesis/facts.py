@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from sap_vision_assets.documents.synthesis.companies import fill_pattern, make_person
@@ -12,51 +15,13 @@ from sap_vision_assets.documents.synthesis.phrases import orders
 if TYPE_CHECKING:
     from sap_vision_assets.documents.synthesis.case import Case
 
-NUMBER_PATTERNS: dict[str, tuple[str, ...]] = {
-    "documentNumber.INVOICE": ("90########", "INV-<yyyy>-#####", "R/<yyyy>/###", "RE<yy>####", "<own>-#####", "%######", "<yy>-%####", "F<yyyy>/%###", "%#######", "#@%#####"),
-    "documentNumber.PURCHASE_ORDER": ("45########", "45########", "45########", "PO-<yyyy>-####", "%#####", "B<yy>/%####", "<own>-%#####", "PO%####", "4##-%#####"),
-    "documentNumber.SALES_ORDER": ("00000%####", "SO-%#####", "AB-<yyyy>-%###", "%######", "<yy>%#####", "<own>%#####", "1########"),
-    "documentNumber.GOODS_RECEIPT": ("WE-<yyyy>-####", "GR%######", "%######", "R<yy>-%####", "18########", "GRN/%####"),
-    "documentNumber.DELIVERY_NOTE": ("80########", "008#######", "LS<yy>%####", "DN-%#####", "%######", "<own>-L%####", "D/%####/<yy>"),
-    "documentNumber.CREDIT_MEMO": ("90########", "CN-<yyyy>-###", "GS<yy>%####", "CM%#####", "%######", "<own>-C%###"),
-    "documentNumber.DEBIT_MEMO": ("90########", "DM-<yyyy>-###", "BL<yy>%####", "DN%#####", "%######", "<own>-D%###"),
-    "documentNumber.PAYMENT_ADVICE": ("2#########", "PA-%#####", "20000#####", "F110-%####", "AV<yy>%####"),
-    "documentNumber.REMITTANCE_ADVICE": ("15########", "RA-%#####", "20000#####", "%#####", "CHK%#####"),
-    "documentNumber.STATEMENT": ("ST-<yyyy>-##", "%#####", "KA<yy>-%###", "S%#######"),
-    "documentNumber.CONTRACT": ("46########", "46########", "C-<yyyy>-###", "RV<yy>%###", "<own>-K%###", "K-%####"),
-    "documentNumber.QUOTATION": ("20######", "002000%###", "Q-<yyyy>-###", "AN<yy>%####", "<own>-Q%####", "QT%#####"),
-    "documentNumber.RFQ": ("60########", "60########", "RFQ-<yyyy>-###", "AF<yy>%###", "%######"),
-    "documentNumber.ASN": ("018########", "ASN%######", "AV-<yyyy>-%###", "DES%#####", "%#######"),
-    "documentNumber.OTHER": ("<yyyy>-%##", "QM-%####", "F-%###/<yy>", "%#####", "DOC%#####"),
-    "purchaseOrderNumber": ("45########", "45########", "PO-<yyyy>-####", "%#####", "B<yy>/%####", "<own>-%#####", "PO%####", "4##-%#####"),
-    "salesOrderNumber": ("00000%####", "SO-%#####", "AB-<yyyy>-%###", "%######", "<own>%#####", "1########"),
-    "deliveryNoteNumber": ("80########", "008#######", "LS<yy>%####", "DN-%#####", "%######", "<own>-L%####"),
-    "invoiceNumber": ("90########", "INV-<yyyy>-#####", "R/<yyyy>/###", "RE<yy>####", "<own>-#####", "%######"),
-    "materialDocumentNumber": ("50########", "49########", "50000#####", "5000%##### / <yyyy>"),
-    "contractNumber": ("46########", "46########", "C-<yyyy>-###", "RV<yy>%###", "K-%####"),
-    "quotationNumber": ("20######", "Q-<yyyy>-###", "AN<yy>%####", "<own>-Q%####", "QT%#####"),
-    "rfqNumber": ("60########", "RFQ-<yyyy>-###", "AF<yy>%###", "60000#####"),
-    "requisitionNumber": ("100#######", "10########", "PR-%#####", "R%######", "BA<yy>%###"),
-    "referenceNumber": ("%###/@@", "<yyyy>/%##", "@@@-%###", "@%#####", "%##-@@-##", "@@ %####"),
-    "companyCode": ("%000", "%#00", "0001", "US01", "DE01", "%##0"),
-    "plant": ("%000", "%#00", "0001", "P%##", "%##0", "DE%0"),
-    "storageLocation": ("000%", "0088", "%0##", "L0%#", "RM0%"),
-    "purchasingOrganization": ("%000", "0001", "EU01", "PO0%", "%#00"),
-    "purchasingGroup": ("00%", "N0%", "E%#", "%##", "B0%"),
-    "costCenter": ("%###", "000000%###", "CC-%###", "%#####", "41#-%##", "K%####"),
-    "wbsElement": ("P-%###-0%-0#", "T-%####.0%.0#", "PR<yy>.%##.0#", "C.%####.%.0#", "P/%####-0%"),
-    "internalOrder": ("00000%######", "%00###", "IO%#####", "60####", "8#####"),
-    "assetNumber": ("0000%#######", "3000###-0", "%######", "A-%#####", "2100####"),
-    "glAccount": ("%#####", "000%#####0", "4#0000", "6###00", "47####"),
-    "shipmentNumber": ("000000%###", "SH%######", "%######", "T<yy>-%####"),
-    "trackingNumber": ("1Z###@##0%########", "00%#################", "JD0%##########", "%### #### ####", "@@%########@@"),
-    "billOfLadingNumber": ("@@@@%#######", "BL-%#####", "HLCU%######", "%########"),
-    "paymentReference": ("RF## #### ####", "%##########", "@@%#####", "%### %### ####", "TRX%#######"),
-    "receiverId": ("%#####", "K%####", "000%######", "C-%####", "%####", "10%####"),
-    "senderId": ("%#####", "V%####", "000%######", "70%###", "L-%####", "10%####"),
-    "o_number": ("%####", "@%###", "%##-%##", "%#"),
-}  # fmt: skip
-"""By field or by field and document type: "#" a digit, "%" one that is not 0, "@" a letter."""
+
+@cache
+def number_patterns() -> dict[str, tuple[str, ...]]:
+    """By field or by field and document type: "#" a digit, "%" one that is not 0, "@" a letter."""
+    text = resources.files(__package__).joinpath("numbers.json").read_text(encoding="utf-8")
+    return {name: tuple(patterns) for name, patterns in json.loads(text).items()}
+
 
 SELLER_NUMBERS = frozenset({"salesOrderNumber", "deliveryNoteNumber", "invoiceNumber", "quotationNumber"})
 
@@ -78,7 +43,7 @@ DATE_OFFSETS: dict[str, tuple[int, int]] = {
     "submissionDeadline": (7, 35),
     "o_date": (-90, 90),
     "print_date": (0, 3),
-    "last_change": (-200, -1),
+    "last_change": (2, 40),
     "o_provision": (1, 20), "o_assignment_a": (5, 60), "o_phone_order": (-2, 0), "next_release": (20, 120),
 }  # fmt: skip
 """Days from the document's date, lowest and highest."""
@@ -134,30 +99,10 @@ def _order_word(case: Case, name: str) -> str:
 
 def _place(case: Case, field: str, city: str) -> Line:
     """A plant or company code of its own, at times followed by its town (label O)."""
-    code = Text(text=fill_pattern(case.rng, case.pick(NUMBER_PATTERNS[field])), field=field)
+    code = Text(text=fill_pattern(case.rng, case.pick(number_patterns()[field])), field=field)
     return (code, Text(text=city)) if city and case.chance(0.5) else (code,)
 
 
-_CODES: dict[str, tuple[str, ...]] = {
-    "o_store": ("KB-%#", "K0%#", "C%##"),
-    "o_endcustomer": ("K-%####", "CU%####", "%#####"),
-    "o_rma": ("RMA%####", "R-%####", "%#####"),
-    "o_test_plan": ("TP-%##", "QP%###", "5000%###"),
-    "o_sample_no": ("S-%##", "M%###", "%##-@"),
-    "o_release_no": ("%#", "0%#", "%##"),
-    "o_unloading": ("L%-T%#", "G%#", "A0%", "BAND %"),
-    "o_jit_no": ("%##", "%####"),
-    "o_release_order": ("%##", "000%", "%#"),
-    "o_contract_item": ("10", "20", "00010", "00030"),
-    "o_so_item": ("10 / K%####", "000010", "20"),
-    "o_network": ("40000##", "900%###", "N-%####"),
-    "o_activity": ("00%0", "0%#0", "1%00"),
-    "o_meter": ("Z-%####", "M%#####", "%#######"),
-    "o_packaging_account": ("P%####", "LG-%###", "%#####"),
-    "o_license": ("IL%#####", "4000", "%####-@@"),
-    "o_plan_no": ("%####", "00000%####", "FP-%###"),
-    "o_version": ("00000%", "%", "0%"),
-}
 _COUNTRIES = ("DE", "CN", "US", "IT", "FR", "TR", "PL", "JP", "ES")
 
 PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
@@ -221,5 +166,4 @@ PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
     "released_to_date": lambda case: case.money(case.rng.randint(2, 60) * 50_000, None),
     "o_deposit": lambda case: case.money(case.rng.randint(2, 60) * 250, None),
     **{name: (lambda case, name=name: _order_word(case, name)) for name in ("o_return_reason", "o_free_reason", "o_cancel_reason", "o_project", "o_port", "o_place")},
-    **{name: (lambda case, pattern=pattern: fill_pattern(case.rng, case.pick(pattern))) for name, pattern in _CODES.items()},
 }  # fmt: skip

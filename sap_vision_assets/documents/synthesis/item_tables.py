@@ -93,6 +93,44 @@ def column(case: Case, key: str) -> Column:
     return Column(caption=caption, align="right" if key in _RIGHT else "left", weight=_WIDTHS.get(key, 1.0))
 
 
+def price_columns(case: Case, items: Sequence[Item]) -> list[str]:
+    """The columns of a priced table: number, material, description, quantity, price, amount and some others."""
+    keys = ["itemNumber"] if case.chance(0.75) else []
+    keys += ["materialNumber"] if case.chance(0.65) else []
+    keys += ["supplierMaterialNumber"] if case.chance(0.15) else []
+    keys.append("description")
+    keys += ["deliveryDate"] if case.chance(0.15) else []
+    keys += quantity_keys(case)
+    keys += price_keys(case, items)
+    keys += ["discount"] if any(item.discount for item in items) else []
+    if case.chance(0.2):
+        rate = case.text("taxRate")
+        case.set("lineItem.taxRate", case.pick((rate, rate, "V1", "A1", "VN", "I1")))
+        keys.append("taxRate")
+    return [*keys, "netAmount"]
+
+
+def quantity_columns(case: Case, *, batches: float) -> list[str]:
+    """The columns of a table without prices; `batches` is the probability of batch numbers."""
+    keys = ["itemNumber"] if case.chance(0.8) else []
+    keys += ["materialNumber"] if case.chance(0.8) else []
+    keys += ["supplierMaterialNumber"] if case.chance(0.15) else []
+    keys.append("description")
+    keys += ["batchNumber"] if case.chance(batches) else []
+    return [*keys, *quantity_keys(case)]
+
+
+def quantity_keys(case: Case) -> list[str]:
+    return ["quantity_unit"] if case.chance(0.33) else ["quantity", "unitOfMeasure"]
+
+
+def price_keys(case: Case, items: Sequence[Item]) -> list[str]:
+    """The price, with its price unit where one is not 1, and on some pages in any case."""
+    if any(item.price_unit > 1 for item in items) or case.chance(0.15):
+        return ["price_per"] if case.chance(0.35) else ["unitPrice", "priceUnit"]
+    return ["unitPrice"]
+
+
 def choose_sublines(case: Case, keys: Sequence[str], candidates: Sequence[str]) -> None:
     """Decides what is printed below each description instead of in a column of its own."""
     free = [key for key in candidates if key not in keys]

@@ -1,11 +1,11 @@
 """Contracts, and pages of no business type: letters, memos, certificates, forms."""
 
 from sap_vision_assets.documents.synthesis import blocks
+from sap_vision_assets.documents.synthesis.assembly import finish, items_of
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.content import DocumentContent, Paragraph, Text
 from sap_vision_assets.documents.synthesis.order_tables import main_table
 from sap_vision_assets.documents.synthesis.phrases import letters
-from sap_vision_assets.documents.synthesis.trade import finish, items_of
 
 
 def contract(case: Case) -> DocumentContent:
@@ -13,6 +13,9 @@ def contract(case: Case) -> DocumentContent:
     words = letters(case.language)["contract"]
     for prefix, company in (("sender", case.sender), ("receiver", case.receiver)):
         case.set(f"{prefix}Address", ", ".join(company.address.lines()))
+    roles = words["roles"] if not case.buyer_issues else words["roles"][::-1]
+    case.set("sender_role", roles[0])
+    case.set("receiver_role", roles[1])
     articles = case.rng.sample(words["articles"], case.rng.randint(3, 6))
     numbered = case.pick(("{n}. {t}", "§ {n} {t}", "Art. {n} {t}", "{t}"))
     paragraphs = [
@@ -20,16 +23,10 @@ def contract(case: Case) -> DocumentContent:
         for index, (heading, text) in enumerate(articles)
     ]
     preamble = case.pick(words["preamble"])
-    header = blocks.header(
-        case,
-        ["documentNumber"],
-        ["documentDate", "validFrom", "validTo", "targetValue", "receiverId", "senderContact", "paymentTerms", "incoterms",
-         "currencyCode", "purchasingOrganization", "purchasingGroup", "companyCode", "senderId", "quotationNumber", "referenceNumber"],
-        low=3, high=7,
-    )  # fmt: skip
+    header = blocks.type_header(case, low=3, high=7)
     tables = []
     if case.chance(0.35):
-        tables.append(main_table(case, items_of(case)[:3], case.pick(("agreed", "target")))[0])
+        tables.append(main_table(case, items_of(case, most=3), case.pick(("agreed", "target")))[0])
     parties = [] if "Address" in preamble and case.chance(0.6) else [blocks.receiver_party(case)]
     return finish(
         case, header=header, parties=parties, introduction=[Paragraph(text=case.fill(preamble))], tables=tables,

@@ -3,10 +3,12 @@
 import random
 from collections.abc import Callable
 
-from sap_vision_assets.documents.synthesis import accounts, letters, orders, trade
+from sap_vision_assets.documents.synthesis import accounts, letters, logistics, sales
 from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.content import DocumentContent
+from sap_vision_assets.documents.synthesis.orders import purchase_order
 from sap_vision_assets.documents.synthesis.phrases import LANGUAGES
+from sap_vision_assets.documents.synthesis.subtypes import SPECS
 from sap_vision_assets.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -14,19 +16,19 @@ PURCHASE_ORDER_SHARE = 0.4
 _LANGUAGE_WEIGHTS = {"en": 40, "de": 27, "fr": 13, "es": 12, "it": 5, "nl": 5}
 
 _WRITERS: dict[str, Callable[[Case], DocumentContent]] = {
-    "INVOICE": trade.invoice,
-    "SALES_ORDER": trade.sales_order,
-    "GOODS_RECEIPT": trade.goods_receipt,
-    "DELIVERY_NOTE": trade.delivery_note,
-    "CREDIT_MEMO": trade.memo,
-    "DEBIT_MEMO": trade.memo,
+    "INVOICE": sales.invoice,
+    "SALES_ORDER": sales.sales_order,
+    "GOODS_RECEIPT": logistics.goods_receipt,
+    "DELIVERY_NOTE": logistics.delivery_note,
+    "CREDIT_MEMO": sales.memo,
+    "DEBIT_MEMO": sales.memo,
     "PAYMENT_ADVICE": accounts.payment,
     "REMITTANCE_ADVICE": accounts.payment,
     "STATEMENT": accounts.statement,
     "CONTRACT": letters.contract,
-    "QUOTATION": trade.quotation,
-    "RFQ": trade.rfq,
-    "ASN": trade.asn,
+    "QUOTATION": sales.quotation,
+    "RFQ": logistics.rfq,
+    "ASN": logistics.asn,
     "OTHER": letters.other,
 }
 
@@ -53,21 +55,7 @@ def make_content(
     language = rng.choices(LANGUAGES, weights=[_LANGUAGE_WEIGHTS[code] for code in LANGUAGES])[0]
     if doc_type != "PURCHASE_ORDER":
         return _WRITERS[doc_type](Case(rng, split=split, doc_type=doc_type, language=language))
-    subtype = po_subtype or rng.choice(tuple(orders.SPECS))
-    if subtype not in orders.SPECS:
+    subtype = po_subtype or rng.choice(tuple(SPECS))
+    if subtype not in SPECS:
         raise InputError(f"no purchase order subtype {subtype!r}; see `sap-vision labels`")
-    case = Case(
-        rng,
-        split=split,
-        doc_type=doc_type,
-        language=language,
-        abroad=subtype == "IMPORT",
-        related=_related(subtype),
-    )
-    return orders.purchase_order(case, subtype)
-
-
-def _related(subtype: str) -> str:
-    if subtype in orders.STOCK_TRANSPORTS:
-        return "same"
-    return "sister" if subtype == "INTERCOMPANY_TRANSPORT" else ""
+    return purchase_order(rng, split=split, language=language, subtype=subtype)
