@@ -31,7 +31,7 @@ def distance_buckets(max_distance: int, *, num_buckets: int, far: int, device: t
     exact = half // 2
     size = distance.abs()
     # The same float32 expression as transformers': a bucket's border must not move by rounding.
-    growing = exact + (torch.log(size.float() / exact) / math.log(far / exact) * (half - exact)).to(
+    growing = exact + (torch.log(size.clamp(min=1).float() / exact) / math.log(far / exact) * (half - exact)).to(
         torch.long
     )
     return (distance > 0).long() * half + torch.where(size < exact, size, growing.clamp(max=half - 1))
