@@ -198,7 +198,11 @@ def read_steps(
     workers: int,
     pin_memory: bool,
 ) -> Iterator[list[tuple[MicroBatch, Batch]]]:
-    """This rank's micro-batches of each of `steps`, read ahead by `workers` processes."""
+    """This rank's micro-batches of each of `steps`, read ahead by `workers` processes.
+
+    A worker's death shows as a RuntimeError that says "DataLoader worker", here or, from PyTorch's handler of
+    SIGCHLD, anywhere in the main thread.
+    """
     plan = _Plan(sampler, steps, rank, world_size)
     loader = DataLoader(
         _MicroBatches(shards, pad_id),
@@ -209,4 +213,8 @@ def read_steps(
     )
     batches = iter(loader)
     for micros in plan.by_step():
-        yield [next(batches) for _ in micros]
+        try:
+            read = [next(batches) for _ in micros]
+        except (ConnectionError, EOFError) as error:
+            raise RuntimeError(f"DataLoader worker has gone while it handed a batch over: {error}") from error
+        yield read

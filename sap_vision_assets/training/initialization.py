@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor
 
 from sap_vision_assets.encoder import EncoderConfig, MultiTaskLayoutLMv3
@@ -14,6 +16,7 @@ from sap_vision_assets.training.config import ArchitectureConfig, TrainingJob
 from sap_vision_assets.vocabulary import Vocabulary
 
 PAGE_SIZE = 224
+PUBLISHED_FILES = ["config.json", "model.safetensors", "pytorch_model.bin"]
 _HEADS = ("doc_type_head.", "po_subtype_head.", "token_head.")
 
 
@@ -137,14 +140,15 @@ def _load_growing(model: MultiTaskLayoutLMv3, weights: dict[str, Tensor], direct
 
 def _from_published(name: str, config: EncoderConfig) -> MultiTaskLayoutLMv3:
     """The trunk as published, the heads new. Nothing but tensors is ever unpickled."""
+    directory = Path(name) if Path(name).is_dir() else _from_hub(name)
     try:
         loaded: Any = MultiTaskLayoutLMv3.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
+            directory, config=config, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"initial_weights {name!r}: cannot be loaded ({error}); give a directory that holds LayoutLMv3's "
-            "config.json and weights, or a hub id where the hub can be reached"
+            "config.json and weights, and an architecture of their sizes"
         ) from error
     model, info = loaded
     missing = [key for key in info["missing_keys"] if not key.startswith(_HEADS)]
@@ -155,3 +159,19 @@ def _from_published(name: str, config: EncoderConfig) -> MultiTaskLayoutLMv3:
         )
     assert isinstance(model, MultiTaskLayoutLMv3)
     return model
+
+
+def _from_hub(name: str) -> Path:
+    """The cached snapshot of hub repository `name`, downloaded where it is not cached and the hub answers."""
+    reason: Exception | None = None
+    # The cache first: a training started again begins with the same weights, whatever the hub says by then.
+    for local_only in (True, False):
+        try:
+            return Path(snapshot_download(name, allow_patterns=PUBLISHED_FILES, local_files_only=local_only))
+        except (OSError, HfHubHTTPError, HFValidationError) as error:
+            reason = error
+    raise InputError(
+        f"initial_weights {name!r}: is no directory here, is not in the Hugging Face cache, and the hub did "
+        f"not give it ({str(reason).splitlines()[0]}); on a connected machine run "
+        f"`hf download {name} {' '.join(PUBLISHED_FILES)} --local-dir DIR`, copy DIR here, and give its path"
+    )

@@ -21,7 +21,7 @@ from sap_vision_assets import errors
 from sap_vision_assets.errors import SapVisionError, TrainingError
 from sap_vision_assets.training import folders
 from sap_vision_assets.training.config import TrainingConfig, TrainingJob
-from sap_vision_assets.training.supervision import STOPPED_STATUS
+from sap_vision_assets.training.supervision import LOST_PEER_STATUS, STOPPED_STATUS
 
 FAILURES_ENV = "SAP_VISION_FAILURES_FILE"
 KILL_WAIT_S = 10.0
@@ -80,11 +80,11 @@ def launch(
         if summary is not None and process.returncode == 0:
             return summary
         failures = json.loads(failures_file.read_text()) if failures_file.exists() else []
-        statuses = {failure["exitcode"] for failure in failures} | {process.returncode}
-        if was_stopped or statuses & {STOPPED_STATUS, 128 + signal.SIGTERM}:
+        causes = [one for one in failures if one["exitcode"] not in (STOPPED_STATUS, LOST_PEER_STATUS)]
+        if causes:
+            raise _cause(causes, redact)
+        if was_stopped or failures or process.returncode == 128 + signal.SIGTERM:
             raise _stopped(job.out)
-        if failures:
-            raise _cause(failures, redact)
         tail = "\n".join(last_lines)
         raise TrainingError(f"torchrun ended with status {process.returncode}; its last lines:\n{tail}")
 
@@ -148,8 +148,9 @@ def _follow(
     assert stream is not None
 
     def read() -> None:
-        for line in stream:
-            lines.put(line.rstrip("\n"))
+        with stream:
+            for line in stream:
+                lines.put(line.rstrip("\n"))
 
     # A thread, for the pipe stays open as long as any grandchild lives.
     reader = threading.Thread(target=read, daemon=True)
@@ -182,7 +183,6 @@ def _stopped(out: Path) -> TrainingError:
 
 def _cause(failures: list[dict[str, Any]], redact: Callable[[str], str]) -> SapVisionError:
     """The failing rank's error, as the type it had where that is one of the caller's to handle."""
-    # Ranks that lost a neighbour wait before they fail: whoever is listed has a reason of its own.
     failure = next((failure for failure in failures if failure["error"]), failures[0])
     if failure["error"] is None:
         code = failure["exitcode"]

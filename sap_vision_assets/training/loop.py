@@ -61,7 +61,6 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
                 return None
             started = time.perf_counter()
     except RuntimeError as error:
-        # A dead loader worker makes itself known wherever this process happens to be.
         if "DataLoader worker" in str(error):
             raise _lost_loader(run, error) from error
         raise
@@ -88,7 +87,7 @@ def _read(run: Run) -> Iterator[MicroBatches]:
 def _step(
     run: Run, micro_batches: MicroBatches, stop_requested: Callable[[], bool], started: float
 ) -> StepResult:
-    """One update from all micro-batches of all ranks; `started` (perf_counter) is when their reading began."""
+    """One update from all micro-batches of all ranks; their reading began at `started` (perf_counter)."""
     losses_M3 = _accumulate_gradients(run, micro_batches)
     finite_M = losses_M3.isfinite().all(dim=1)
     totals = _totals(run, micro_batches, losses_M3, finite_M, stop_requested())

@@ -217,6 +217,11 @@ class Run:
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.state = Progress.from_json(state["progress"])
+        if self.state.best is not None and not (self.job.out / folders.BEST).is_dir():
+            raise CheckpointError(
+                f"{self.job.out / folders.BEST}: is missing, but {directory} says that it was saved at step "
+                f"{self.state.best_step}; bring it back, or train into an empty directory"
+            )
         self.resumed_from = self.state.step
 
     def _summary(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from sap_vision_assets.errors import InputError
 
 STOPPED_STATUS = 75
 """Exit status of a rank that saved a checkpoint because it was told to end (EX_TEMPFAIL: run it again)."""
+LOST_PEER_STATUS = 76
+"""Exit status of a rank that only ended because another one did."""
 LOCK_FILE = ".lock"
 _PR_SET_PDEATHSIG = 1
 

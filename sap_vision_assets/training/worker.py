@@ -25,7 +25,12 @@ from sap_vision_assets.training.config import TrainingJob
 from sap_vision_assets.training.console import TrainingConsole
 from sap_vision_assets.training.loop import Report, train
 from sap_vision_assets.training.run import Run
-from sap_vision_assets.training.supervision import STOPPED_STATUS, end_with_parent, sole_writer
+from sap_vision_assets.training.supervision import (
+    LOST_PEER_STATUS,
+    STOPPED_STATUS,
+    end_with_parent,
+    sole_writer,
+)
 
 PIPES_INTERVAL_S = 5.0
 """Least time between two progress messages: each becomes a row of Dagster's event log."""
@@ -77,7 +82,8 @@ def main() -> None:
         except RuntimeError as error:
             if not distributed.is_lost_peer(error):
                 raise
-            stop.wait(LOST_PEER_WAIT_S)
+            if stop.wait(LOST_PEER_WAIT_S):  # SIGTERM: torchrun has seen the cause
+                sys.exit(LOST_PEER_STATUS)
             raise TrainingError(
                 f"lost the other ranks: {error}. One of them has ended or hangs; "
                 "look at the lines before this, and at collective_timeout_s"

@@ -1,5 +1,6 @@
 """What is on disk: finished, unfinished, truncated, foreign and hostile checkpoints."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -7,7 +8,6 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,7 @@ def finished(short_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def interrupted(finished: Path, tmp_path: Path) -> Path:
     """The same, killed after checkpoint-4 was written."""
     out = tmp_path / "out"
-    shutil.copytree(finished, out)
-    for name in ("best", "final"):
-        shutil.rmtree(out / name)
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("final"))
     return out
 
 
@@ -201,6 +199,12 @@ def test_best_killed_between_its_two_renames_comes_back(finished: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_missing_best_is_named(interrupted: Path, short_shards: Path) -> None:
+    shutil.rmtree(interrupted / "best")
+    with pytest.raises(CheckpointError, match=r"best: is missing, but .*checkpoint-4 says"):
+        train_here(make_job(short_shards, interrupted, **CHANGES))
+
+
 def test_two_trainings_never_write_one_directory(tmp_path: Path) -> None:
     with (
         sole_writer(tmp_path),
@@ -213,12 +217,18 @@ def test_two_trainings_never_write_one_directory(tmp_path: Path) -> None:
     assert not (tmp_path / ".lock").exists()
 
 
-def test_unwritable_checkpoint_leaves_the_one_before(
+def test_full_disk_leaves_the_checkpoint_before(
     interrupted: Path, short_shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (interrupted / "final").touch()  # a file where a directory must go
-    job = make_job(short_shards, interrupted, **CHANGES)
-    before = tree(interrupted / "checkpoint-4")
-    with pytest.raises(OSError):
-        train_here(replace(job))
-    assert tree(interrupted / "checkpoint-4") == before
+    def full_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = tree(interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr("sap_vision_assets.training.checkpoint.write_optimizer", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            train_here(make_job(short_shards, interrupted, **CHANGES))
+    assert folders.finished_summary(interrupted) is None
+    folders.sweep(interrupted)
+    assert tree(interrupted) == before
+    assert train_here(make_job(short_shards, interrupted, **CHANGES)) is not None

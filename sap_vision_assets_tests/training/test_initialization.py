@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LayoutLMv3Config, LayoutLMv3Model
+from transformers import BertConfig, BertModel, LayoutLMv3Config, LayoutLMv3Model
 
 from sap_vision_assets.encoder import MultiTaskLayoutLMv3
 from sap_vision_assets.errors import CheckpointError, InputError
@@ -158,8 +158,14 @@ def test_published_weights_go_into_the_trunk(tokenizer: Tokenizer, tmp_path: Pat
 def test_published_weights_that_are_not_there_or_not_layoutlmv3(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in (str(tmp_path / "nowhere"), "microsoft/layoutlmv3-base"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    other = tmp_path / "bert"
+    BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(other)
+    for name, message in (
+        (str(tmp_path / "nowhere"), "is no directory here"),
+        ("nobody/layoutlmv3-nowhere", "hf download nobody/layoutlmv3-nowhere"),
+        (str(other), "is not LayoutLMv3|cannot be loaded"),
+    ):
         job = make_job(tmp_path, tmp_path / "out", architecture=SIZES, initial_weights=name)
-        with pytest.raises(InputError, match="give a directory that holds LayoutLMv3's"):
+        with pytest.raises(InputError, match=message):
             make_model(job, tokenizer=tokenizer, vocabulary=load_vocabulary())

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import wandb
 
 from sap_vision_assets.training.recipes import tiny
 from sap_vision_assets.training.tracking import RunLog
@@ -53,6 +54,7 @@ def test_training_completes_whatever_weights_and_biases_does(
     monkeypatch.setenv("WANDB_MODE", "offline" if mode == "offline" else "online")
     with caplog.at_level(logging.WARNING):
         write_run(tmp_path, "wandb")
+    wandb.teardown()  # it reads the environment once a process
     assert logged_steps(tmp_path) == [1, 2, 3]
     assert ("Weights & Biases failed" in caplog.text) == (mode != "offline")
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
