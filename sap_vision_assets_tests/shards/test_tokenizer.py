@@ -116,7 +116,7 @@ def test_a_long_word_is_bounded_and_counted(builtin: Tokenizer) -> None:
 
 def test_builtin_has_robertas_specials_and_its_case(builtin: Tokenizer) -> None:
     assert (builtin.cls_id, builtin.pad_id, builtin.sep_id, builtin.unk_id) == (0, 1, 2, 3)
-    assert builtin.vocab_size == 8192
+    assert builtin.vocab_size == 10_240
     assert builtin.encode_words(["Total"]).ids.tolist() != builtin.encode_words(["TOTAL"]).ids.tolist()
     composed, decomposed = builtin.encode_words(["ü"]), builtin.encode_words(["u\u0308"])
     assert composed.ids.tolist() == decomposed.ids.tolist()
