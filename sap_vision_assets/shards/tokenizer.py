@@ -182,7 +182,7 @@ def _from_hub(name: str) -> Path:
                 "or a name such as 'microsoft/layoutlmv3-base'"
             ) from error
         except (OSError, HfHubHTTPError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0] or type(error).__name__
             continue
         if _has_tokenizer(Path(found)):
             return Path(found)

@@ -22,8 +22,8 @@ from sap_vision_assets.errors import InputError
 from sap_vision_assets.shards.tokenizer import SPECIALS
 
 # Letters behind a blank and a sign; a separator with two digits; two digits; other signs. Numbers always fall
-# into the same pairs, so that 110 groups (770 with blank or separator) say all of them, each seen often: groups
-# of three need 2,200 entries more for 0.1 tokens a word less.
+# into the same pairs, so that 110 groups (770 with blank or separator) say all of them, each seen often:
+# groups of three need 2,200 entries more for 0.1 tokens a word less.
 PIECES = r" ?[^\s\p{L}\p{N}]?\p{L}+|[.,/:\-]\p{N}{1,2}| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+"
 SEPARATORS = ".,/:-"
 DIGIT_GROUP_WEIGHT = 100
