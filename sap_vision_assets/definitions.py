@@ -2,9 +2,10 @@
 
 import dagster as dg
 
-from sap_vision_assets.defs.automation import JOBS, data_root_sensor, general_retraining
+from sap_vision_assets.defs.automation import data_root_sensor, general_retraining
 from sap_vision_assets.defs.checks import dataset_checks, model_checks
 from sap_vision_assets.defs.dataset import raw_annotations, tokenized_shards, validated_dataset
+from sap_vision_assets.defs.jobs import JOBS
 from sap_vision_assets.defs.model import model_assets
 from sap_vision_assets.defs.resources import load_settings
 from sap_vision_assets.defs.scopes import SCOPES

@@ -15,10 +15,10 @@ from typing import Any
 
 import dagster as dg
 
-from sap_vision_assets.defs.automation import MODEL_JOBS, prepare_split
 from sap_vision_assets.defs.dataset import existing_folder
 from sap_vision_assets.defs.dead_runs import HOST_TAG, fail_dead_runs, free_pool_slots
 from sap_vision_assets.defs.home import prepare_home
+from sap_vision_assets.defs.jobs import MODEL_JOBS, prepare_split
 from sap_vision_assets.defs.partitions import (
     GENERAL,
     SPLITS,

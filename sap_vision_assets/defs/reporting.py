@@ -74,9 +74,7 @@ def render(record: Mapping[str, Any]) -> str:
                 f"max difference {onnx['max_abs_difference']:.1e}, {onnx['num_flips']} answers differ",
             )
         )
-        rows.append(
-            ("int8", "offered" if record["int8"]["int8_offered"] else str(record["int8"]["int8_reason"]))
-        )
+        rows.append(("int8", "offered" if record["int8"]["offered"] else str(record["int8"]["reason"])))
     rows.append(("promoted", "yes" if record["promoted"] else "no"))
     rows.append(("report", str(record["report_html"])))
     width = max(len(name) for name, _ in rows)
@@ -89,7 +87,11 @@ def _latency(latency: Artifact | None) -> JsonObject:
 
 
 def _int8(summary: JsonObject) -> JsonObject:
-    return {name: value for name, value in summary.items() if name.startswith("int8")}
+    return {
+        "offered": summary["int8_offered"],
+        "reason": summary["int8_reason"],
+        **summary.get("int8", {}),
+    }
 
 
 def _shown(value: float | None) -> str:
