@@ -205,7 +205,7 @@ def totals_block(pairs: Sequence[KeyValue], form: str, style: Style, width: floa
     """Sums below the table, at the right of `width`; "across" shows them side by side."""
     if not pairs:
         return EMPTY
-    if form == "across" and len(pairs) <= 5:
+    if form == "across" and 2 <= len(pairs) <= 5:
         return _cells(pairs, style, width, boxed=True, captions_filled=True)
     pad = max(2.0, style.padding * style.size)
     captions = [_total_runs(pair, style, last=pair is pairs[-1])[0] for pair in pairs]

@@ -216,7 +216,7 @@ def _body(
     parts += _address_area(content, skeleton, style, sheet)
     parts += [paragraph_block(paragraph, style, width) for paragraph in content.introduction]
     parts += tables
-    parts += [filler] if skeleton.anchor == "totals" else []
+    parts += [filler] if skeleton.anchor == "totals" and content.totals else []
     parts += _totals_and_closing(content, skeleton, style, width, filler)
     parts += [filler] if skeleton.anchor == "signatures" else []
     parts.append(signature_block(content.signatories, style, width, sheet.seed))
@@ -243,7 +243,9 @@ def _totals_and_closing(
         closing = closing[beside_count:]
     else:
         totals = totals_block(content.totals, skeleton.totals, style, width)
-    last = closing_block(closing, skeleton.closing, style, width)
+    # A letter is one column of plain text.
+    plain = not (content.tables or content.totals) and len(closing) < 4
+    last = closing_block(closing, "one_column" if plain else skeleton.closing, style, width)
     return [totals, filler, last] if skeleton.anchor == "closing" and totals.height else [totals, last]
 
 

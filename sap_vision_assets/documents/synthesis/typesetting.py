@@ -270,8 +270,9 @@ def _paint_word(draw: ImageDraw.ImageDraw, run: Run, x: float, baseline: float) 
 
 
 def _paint_bar(draw: ImageDraw.ImageDraw, bar: Bar, x: float, y: float) -> None:
-    left, top = round(x), round(y)
-    right, bottom = max(left, round(x + bar.width) - 1), max(top, round(y + bar.height) - 1)
+    # Not round(): it rounds ties to even, so neighbours that meet at the page's centre would miss each other.
+    left, top = int(x + 0.5), int(y + 0.5)
+    right, bottom = max(left, int(x + bar.width + 0.5) - 1), max(top, int(y + bar.height + 0.5) - 1)
     if not bar.dash:
         draw.rectangle(
             (left, top, right, bottom), fill=bar.fill, outline=bar.outline, width=max(1, round(bar.thickness))
