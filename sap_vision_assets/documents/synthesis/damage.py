@@ -84,7 +84,7 @@ def choose_damage(rng: random.Random) -> Damage:
         keystone=sometimes(0.25, rng.gauss(0, 0.006) * strength),
         surround=rng.randint(30, 110) if rng.random() < 0.12 else 255,
         grey=rng.random() < 0.7,
-        blur=rng.uniform(0.2, 0.8) * strength,
+        blur=rng.uniform(0.2, 0.8) * (0.4 if fax else strength),
         fade=0.0 if fax else sometimes(0.4, rng.uniform(0, 0.35) * strength),
         paper=255 if rng.random() < 0.4 else rng.randint(round(252 - 20 * strength), 252),
         stock=rng.choice(STOCKS) if rng.random() < 0.05 else (255, 255, 255),
@@ -229,7 +229,8 @@ def _punch(image: Image.Image, rng: random.Random) -> None:
 
 
 def _faxed(image: Image.Image) -> Image.Image:
-    """One bit a pixel at twice the resolution, scaled down by the viewer."""
+    """One bit a pixel at twice the resolution, by a threshold that follows the surroundings; scaled down."""
     double = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
-    black = double.point([0 if value < 185 else 255 for value in range(256)])
-    return black.resize(image.size, Image.Resampling.BOX)
+    threshold = double.filter(ImageFilter.BoxBlur(8)).point([round(0.88 * value) for value in range(256)])
+    white = ImageChops.subtract(double, threshold).point([0] + [255] * 255)
+    return white.resize(image.size, Image.Resampling.BOX)

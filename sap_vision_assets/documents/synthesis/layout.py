@@ -37,6 +37,7 @@ from sap_vision_assets.errors import InputError
 A4_INCHES = (8.27, 11.69)
 LETTER_INCHES = (8.5, 11.0)
 LEAST_POINTS = 4.0
+CORNER_AT_LEFT = ("logo_right_address_left", "stacked_right")
 LANDSCAPE_SHARE = 0.06
 """Of the pages with wide tables."""
 INITIALS_SHARE = 0.05
@@ -122,7 +123,8 @@ def _choose_sheet(content: DocumentContent, rng: random.Random, dpi: int) -> _Sh
     letter = content.language in ("en", "es") and rng.random() < 0.5
     width, height = (inches * dpi for inches in (LETTER_INCHES if letter else A4_INCHES))
     widest = max((len(table.columns) for table in content.tables), default=0)
-    if widest >= 7 and rng.random() < LANDSCAPE_SHARE:
+    if widest >= 7 and rng.random() < CORNER_AT_LEFT = ("logo_right_address_left", "stacked_right")
+LANDSCAPE_SHARE:
         width, height = height, width
     word = PAGE_WORD.get(content.language, "Page")
     return _Sheet(
@@ -184,6 +186,8 @@ def _fit(
 def _title(content: DocumentContent, skeleton: Skeleton, style: Style, width: float) -> Block:
     text = content.title.upper() if style.title_upper else content.title
     align = {"center": "center", "right": "right", "corner": "right"}.get(skeleton.title, "left")
+    if skeleton.title == "corner" and skeleton.letterhead in CORNER_AT_LEFT:
+        align = "left"
     pad = 0.6 * style.size if skeleton.title == "bar" else 0.0
     face = style.body(bold=True, share=style.title)
     block = flow(runs(text, face, style.accent), width - 2 * pad, align=align, leading=1.2)
