@@ -123,8 +123,7 @@ def _choose_sheet(content: DocumentContent, rng: random.Random, dpi: int) -> _Sh
     letter = content.language in ("en", "es") and rng.random() < 0.5
     width, height = (inches * dpi for inches in (LETTER_INCHES if letter else A4_INCHES))
     widest = max((len(table.columns) for table in content.tables), default=0)
-    if widest >= 7 and rng.random() < CORNER_AT_LEFT = ("logo_right_address_left", "stacked_right")
-LANDSCAPE_SHARE:
+    if widest >= 7 and rng.random() < LANDSCAPE_SHARE:
         width, height = height, width
     word = PAGE_WORD.get(content.language, "Page")
     return _Sheet(
