@@ -29,6 +29,7 @@ from sap_vision_assets.defs.scopes import (
     Scope,
 )
 from sap_vision_assets.defs.training import BEST, current_shards
+from sap_vision_assets.errors import CheckpointError, VocabularyMismatchError
 
 EVALUATION_STATIONS = ("evaluation", "encoder", "vocabulary")
 EXPORT_STATIONS = ("export", "evaluation", "encoder", "vocabulary")
@@ -105,11 +106,15 @@ def _evaluate_promoted(
     if then is None or then.summary.get("test_digest") == report.summary.get("test_digest"):
         return
     promoted = follow(store, then, scope.key(CHECKPOINT), report.spec.partition)
-    context.log.info(
-        "the test split has changed since the promotion: scoring the promoted model on it as well"
-    )
+    if promoted.digest in report.spec.inputs.values():
+        return  # it is the checkpoint that was scored
+    context.log.info("the test split has changed since the promotion: scoring the promoted model on it too")
     spec, make = _evaluation(settings, scope, promoted, asset=gating.PROMOTED_TODAY)
-    store.produce(spec, make)
+    try:
+        store.produce(spec, make)
+    except (VocabularyMismatchError, CheckpointError) as error:
+        # The gate then says that nothing could be compared, and the floors decide.
+        context.log.warning(f"the promoted model cannot be scored on today's test split: {error}")
 
 
 def export_checkpoint(
