@@ -108,6 +108,7 @@ def end_family(process: "subprocess.Popen[str]", *, mark: str, grace_s: float) -
     left = [member.pid for member in _family(process, mark)]
     if left:
         raise TrainingError(f"processes {left} survived SIGKILL; see to the machine")
+    process.wait()  # it has ended: this only counts it
 
 
 def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
