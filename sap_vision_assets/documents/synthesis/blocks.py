@@ -1,12 +1,15 @@
-"""The parts that business documents share: header, party blocks, item table, totals, closing, footer.
+"""The parts that business documents share: header, party blocks, sentences, footer.
 
 Label rules (the same situation always gets the same label):
-- A party block is labelled by whom it names: the issuer sender*, the counterparty receiver*, a third company
-  nothing. One exception: a block captioned as the goods' destination is shipTo*, whoever lives there.
-- receiverId is the number under which the sender keeps the receiver (a customer number on an invoice, a vendor
-  number on a purchase order), senderId the number under which the receiver keeps the sender.
-- Purchase orders, RFQs, goods receipts and payment papers are issued by the buyer: sender* is the buyer.
-- Weights and volumes include their unit, a number of packages does not; a price unit's own unit of measure is O.
+- A party block is labelled by whom it names: the issuer sender*, the counterparty receiver*, a third
+  company nothing. One exception: a block captioned as the goods' destination is shipTo*, whoever is there.
+- receiverId is the number under which the sender keeps the receiver (a customer number on an invoice, a
+  vendor number on a purchase order), senderId the number under which the receiver keeps the sender.
+- Purchase orders, RFQs, goods receipts and payment papers are issued by the buyer: the buyer is sender*.
+- senderBank* is the issuer's bank wherever it stands; the counterparty's account on a payment paper is O.
+- A plant or company code is labelled without the town that may follow it.
+- Weights and volumes include their unit, a number of packages does not; the unit of measure of a price unit
+  is O.
 - Departments, fax, web, register, GLN, captions and column headings are O.
 """
 
@@ -36,7 +39,7 @@ def labelled(text: str, field: str | None = None, *, continues: bool = False) ->
 def party_lines(
     case: Case, company: Company | Site, prefix: str | None, *, contact: str = "", department: bool = False
 ) -> tuple[Line, ...]:
-    """Name, department, contact and address, one line each; `prefix` is "sender", "receiver", "shipTo" or None."""
+    """Name, department, contact, address, one a line; `prefix` is "sender", "receiver", "shipTo" or None."""
     name_field, address_field = (f"{prefix}Name", f"{prefix}Address") if prefix else (None, None)
     lines: list[Line] = [labelled(company.name, name_field)]
     if department:
@@ -101,7 +104,7 @@ def _with_colon(case: Case, caption: str) -> str:
 
 
 def pair(case: Case, field: str, variant: str = "") -> KeyValue:
-    """A caption of `field` and its value; "a+b" prints two fields under one caption, some fields have a neighbour."""
+    """A caption of `field` and its value; "a+b" prints two fields under one caption."""
     if "+" in field:
         first, second = field.split("+")
         both: Line = (*case.line(first), Text(text=case.pick(("/", "/", "-"))), *case.line(second))
@@ -114,11 +117,6 @@ def pair(case: Case, field: str, variant: str = "") -> KeyValue:
         value = (*case.line("validFrom"), dash, *case.line("validTo"))
         return KeyValue(caption=case.caption(field), value=value)
     return KeyValue(caption=case.caption(field, variant), value=case.line(field))
-
-
-def decoy(case: Case) -> KeyValue:
-    name = case.pick(tuple(case.words["decoys"]))
-    return KeyValue(caption=case.pick(case.words["decoys"][name]) + case.colon, value=case.line(name))
 
 
 @cache
@@ -153,8 +151,9 @@ def header(
     pairs = [pair(case, field) for field in fields]
     place = min(len(required), len(pairs))
     pairs[place:place] = extra
-    for _ in range(case.pick((0, 0, 1, 1, 2))):
-        pairs.insert(case.rng.randint(1, len(pairs)), decoy(case))
+    for name in case.rng.sample(list(case.words["decoys"]), case.pick((0, 0, 1, 1, 2))):
+        caption = case.pick(case.words["decoys"][name]) + case.colon
+        pairs.insert(case.rng.randint(1, len(pairs)), KeyValue(caption=caption, value=case.line(name)))
     return tuple(pairs)
 
 

@@ -1,7 +1,7 @@
-"""One business case: who deals with whom, when, about what. Every number and date on a page comes from here.
+"""One business case: who deals with whom, when, about what; all numbers and dates of a page come from here.
 
-A fact is the printed form of one vocabulary field (or of a decoy, whose name is no field); it is made when first
-asked for and stays the same for the whole page.
+A fact is the printed form of one vocabulary field, or of a decoy, whose name is no field; it is made when
+first asked for and stays the same for the whole page.
 """
 
 import random
@@ -20,7 +20,7 @@ from sap_vision_assets.documents.synthesis.facts import (
     SELLER_NUMBERS,
     number_patterns,
 )
-from sap_vision_assets.documents.synthesis.formats import choose_style
+from sap_vision_assets.documents.synthesis.formats import PageStyle, choose_style
 from sap_vision_assets.documents.synthesis.phrases import phrases
 from sap_vision_assets.vocabulary import load_vocabulary
 
@@ -40,6 +40,28 @@ FIELDS = frozenset(load_vocabulary().field_names)
 class Case:
     """The facts behind one page."""
 
+    rng: random.Random
+    """The page's one source of chance."""
+    sender: Company
+    """The issuer."""
+    receiver: Company
+    """The counterparty."""
+    style: PageStyle
+    words: dict[str, Any]
+    """The language's wordings."""
+    titled: bool
+    """False on a page without a title; then its other words must tell what it is."""
+    colon: str
+    """What follows a caption on this page: ":", " :" or nothing."""
+    term_days: int
+    """Days until payment is due, 0 for at once."""
+    gross_cents: int
+    """Total of the page, once totals() has written it."""
+    sublines: tuple[str, ...]
+    """Keys of item_tables.CELLS that are printed below each description."""
+    received: int
+    """Quantity received before this order, in thousandths; the start of cumulative quantities."""
+
     def __init__(
         self,
         rng: random.Random,
@@ -55,7 +77,7 @@ class Case:
         sender, or the "same" company at another address."""
         self.rng, self.split, self.doc_type, self.language = rng, split, doc_type, language
         self.buyer_issues = doc_type in _BUYER_ISSUES or (doc_type == "CONTRACT" and rng.random() < 0.5)
-        self.words: dict[str, Any] = phrases(language)
+        self.words = phrases(language)
         self.industry = industry or rng.choice(goods.industries())
         self.date = date(2014, 1, 6) + timedelta(days=rng.randrange(4600))
         home = rng.choice(_COUNTRIES[language])
@@ -66,7 +88,6 @@ class Case:
         if related == "same":
             self.receiver = replace(self.receiver, name=self.sender.name)
         self.titled = rng.random() < 0.82
-        """False on a page without a title; then its other words must tell what it is."""
         currency = companies.pools()["countries"][home]["currency"]
         if other != home and rng.random() < 0.5:
             currency = rng.choice(("EUR", "USD"))
@@ -76,13 +97,12 @@ class Case:
         self.colon = rng.choice((":", ":", ":", "", "", " :" if language == "fr" else ":"))
         self.term_days = rng.choice((0, 10, 14, 14, 20, 30, 30, 30, 45, 60, 90))
         self.gross_cents = 0
-        """Total of the page in cents, once totals() has written it."""
-        self.sublines: tuple[str, ...] = ()
-        """Keys of item_tables.CELLS that are printed below each description."""
+        self.sublines = ()
         self.subline_captions: dict[str, str] = {}
         self.received = 0
-        """Quantity received before this order, in thousandths; the start of cumulative quantities."""
         self._facts: dict[str, Line] = {}
+        self._days: dict[str, date] = {}
+        self._patterns: dict[str, str] = {}
 
     @property
     def buyer(self) -> Company:
@@ -112,10 +132,9 @@ class Case:
 
     def fresh(self, name: str) -> str:
         """Another number of the kind of `name`, in the form of the page's first one."""
-        key = f"{name}:pattern"
-        if key not in self._facts:
-            self._facts[key] = (Text(text=self.pick(number_patterns()[name])),)
-        return self._number(self._facts[key][0].text, self.seller)
+        if name not in self._patterns:
+            self._patterns[name] = self.pick(number_patterns()[name])
+        return self._number(self._patterns[name], self.seller)
 
     def text(self, name: str) -> str:
         return " ".join(part.text for part in self.line(name))
@@ -125,15 +144,9 @@ class Case:
         low, high = DATE_OFFSETS.get(f"{name}.{self.doc_type}", DATE_OFFSETS[name])
         if name == "dueDate":
             low = high = self.term_days
-        key = f"{name}:day"
-        if key not in self._facts:
-            offset = self.rng.randint(low, high)
-            self._facts[key] = (Text(text=(self.date + timedelta(days=offset)).isoformat()),)
-        return date.fromisoformat(self._facts[key][0].text)
-
-    def set_day(self, name: str, day: date) -> Line:
-        self._facts[f"{name}:day"] = (Text(text=day.isoformat()),)
-        return self.set(name, self.style.day(day))
+        if name not in self._days:
+            self._days[name] = self.date + timedelta(days=self.rng.randint(low, high))
+        return self._days[name]
 
     def money(self, cents: int, field: str | None) -> Line:
         return self.style.money(cents, field)
@@ -163,22 +176,19 @@ class Case:
         return str(self.pick(choices)) + self.colon
 
     def _variant(self, field: str) -> str:
-        """Which of a field's sets of wordings fits its value."""
-        match field:
-            case "senderBankAccount":
-                return "iban" if self.sender.bank_account[:2].isalpha() else ""
-            case "senderBankCode":
-                return "routing" if self.sender.bank_code[:2].isdigit() else ""
-            case "taxId":
-                return "number" if self.text("taxId") == self.sender.tax_number else ""
-            case "receiverId":
-                return "supplier" if self.buyer_issues else "customer"
-            case "senderId":
-                return "customer" if self.buyer_issues else "supplier"
-            case "receiverTaxId":
-                return "supplier" if self.buyer_issues else ""
-            case _:
-                return ""
+        """Which of a field's sets of wordings fits its value and the side that the issuer is on."""
+        variant = ""
+        if field == "senderBankAccount" and self.sender.bank_account[:2].isalpha():
+            variant = "iban"
+        elif field == "senderBankCode" and self.sender.bank_code[:2].isdigit():
+            variant = "routing"
+        elif field == "taxId" and self.text("taxId") == self.sender.tax_number:
+            variant = "number"
+        elif field in ("receiverId", "senderId"):
+            variant = "supplier" if self.buyer_issues == (field == "receiverId") else "customer"
+        elif field == "receiverTaxId" and self.buyer_issues:
+            variant = "supplier"
+        return variant
 
     def _company(self, country: str, other: str, stem: str = "") -> Company:
         foreign = self.words["country_names"][country] if country != other or self.chance(0.15) else ""

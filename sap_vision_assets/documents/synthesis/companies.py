@@ -90,7 +90,7 @@ def make_address(rng: random.Random, *, split: str, country: str, foreign: str =
     if rng.random() < 0.15:
         line += ", " + rng.choice(data["extras"]).format(n=rng.randint(1, 30))
     city, state = (*rng.choice(data["cities"]), "")[:2]
-    code = "".join(_random_char(rng, c) for c in data["postcode"])
+    code = fill_pattern(rng, data["postcode"])
     town = data["town_form"].format(code=code, city=city, state=state)
     return Address(street=line, town=town.strip(), city=city, country_code=country, country=foreign)
 
@@ -121,12 +121,12 @@ def make_company(
         fax=phone[:-2] + f"{rng.randint(10, 99)}",
         email=rng.choice(pools()["mailboxes"]) + "@" + domain,
         web="www." + domain,
-        vat_id="".join(_random_char(rng, c) for c in rng.choice(data["vat"])),
-        tax_number="".join(_random_char(rng, c) for c in rng.choice(data["tax_number"])),
-        register="".join(_random_char(rng, c) for c in rng.choice(data["register"])),
+        vat_id=fill_pattern(rng, rng.choice(data["vat"])),
+        tax_number=fill_pattern(rng, rng.choice(data["tax_number"])),
+        register=fill_pattern(rng, rng.choice(data["register"])),
         bank_name=rng.choice(data["banks"]),
         bank_account=_bank_account(rng, data, country),
-        bank_code="".join(_random_char(rng, c) for c in rng.choice(data["bank_code"])),
+        bank_code=fill_pattern(rng, rng.choice(data["bank_code"])),
         initials=_initials(stem, split),
         person=make_person(rng),
         industry=industry,
@@ -138,11 +138,11 @@ def _initials(stem: str, split: str) -> str:
     start = (stem[:1] + stem[len(stem) // 2 : len(stem) // 2 + 1]).lower().translate(_ACCENTS).upper()
     letters = ("", *"GMKSTCAHBDEFILNOPRUVWXYZ")
     codes = (start + third + fourth for fourth in letters for third in letters[1:])
-    return next(code for code in codes if split_of(code) == split)
+    return str(next(code for code in codes if split_of(code) == split))
 
 
 def _random_char(rng: random.Random, character: str) -> str:
-    """ "#" a digit, "%" a digit that is not 0, "@" a capital letter; anything else stays."""
+    """A digit for "#", one that is not 0 for "%", a capital letter for "@"; anything else stays."""
     match character:
         case "#":
             return rng.choice("0123456789")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -24,19 +24,25 @@ def number_patterns() -> dict[str, tuple[str, ...]]:
 
 
 SELLER_NUMBERS = frozenset({"salesOrderNumber", "deliveryNoteNumber", "invoiceNumber", "quotationNumber"})
+"""Numbers that the seller gives, whoever issues the page."""
 
 DATE_OFFSETS: dict[str, tuple[int, int]] = {
     "documentDate": (0, 0),
     "purchaseOrderDate": (-60, -3),
     "dueDate": (30, 30),
     "deliveryDate": (5, 70),
-    "deliveryDate.INVOICE": (-12, -1), "deliveryDate.CREDIT_MEMO": (-30, -5), "deliveryDate.DEBIT_MEMO": (-30, -5),
-    "deliveryDate.GOODS_RECEIPT": (-3, 0), "deliveryDate.DELIVERY_NOTE": (0, 4), "deliveryDate.ASN": (1, 9),
+    "deliveryDate.INVOICE": (-12, -1),
+    "deliveryDate.CREDIT_MEMO": (-30, -5),
+    "deliveryDate.DEBIT_MEMO": (-30, -5),
+    "deliveryDate.GOODS_RECEIPT": (-3, 0),
+    "deliveryDate.DELIVERY_NOTE": (0, 4),
+    "deliveryDate.ASN": (1, 9),
     "shippingDate": (-3, 2),
-    "shippingDate.SALES_ORDER": (3, 30), "shippingDate.PURCHASE_ORDER": (3, 30),
+    "shippingDate.SALES_ORDER": (3, 30),
+    "shippingDate.PURCHASE_ORDER": (3, 30),
     "postingDate": (0, 4),
     "paymentDate": (-2, 0),
-    "paymentDate.PAYMENT_ADVICE": (1, 10), "paymentDate.INVOICE": (-5, 0), "paymentDate.STATEMENT": (-20, -1),
+    "paymentDate.PAYMENT_ADVICE": (1, 10),
     "validFrom": (0, 30),
     "validTo": (365, 730),
     "validTo.QUOTATION": (14, 90),
@@ -44,13 +50,42 @@ DATE_OFFSETS: dict[str, tuple[int, int]] = {
     "o_date": (-90, 90),
     "print_date": (0, 3),
     "last_change": (2, 40),
-    "o_provision": (1, 20), "o_assignment_a": (5, 60), "o_phone_order": (-2, 0), "next_release": (20, 120),
-}  # fmt: skip
-"""Days from the document's date, lowest and highest."""
+    "o_provision": (1, 20),
+    "o_assignment_a": (5, 60),
+    "o_phone_order": (-2, 0),
+    "next_release": (20, 120),
+    "period_start": (5, 40),
+    "period_end": (50, 200),
+}
+"""Days from the document's date, lowest and highest; the due date follows the terms of payment instead."""
 
-
-def _methods(case: Case) -> str:
-    return str(case.pick(case.words["methods"]))
+_CARRIER_STEMS = ("Trans", "Euro", "Rapid", "Nord", "Alpha", "Blue", "Continental", "Speed", "Atlas", "Inter")
+_COUNTRIES = ("DE", "CN", "US", "IT", "FR", "TR", "PL", "JP", "ES")
+_INCOTERMS = ("EXW", "FCA", "FOB", "CIF", "CPT", "CIP", "DAP", "DDP", "DPU", "CFR", "FAS")
+_ORDER_WORDS = (
+    "o_return_reason",
+    "o_free_reason",
+    "o_cancel_reason",
+    "o_project",
+    "o_port",
+    "o_place",
+    "o_notice",
+)
+_WORD_LISTS = {
+    "paymentMethod": "methods",
+    "shippingMethod": "transports",
+    "department": "departments",
+    "slogan": "slogans",
+}
+_AMOUNTS = {
+    "downPaymentAmount": (25_000, 90),
+    "targetValue": (100_000, 500),
+    "expected_value": (50_000, 90),
+    "released_value": (50_000, 60),
+    "released_to_date": (50_000, 60),
+    "o_deposit": (250, 60),
+}
+"""Step in cents and the most steps."""
 
 
 def _payment_terms(case: Case) -> str:
@@ -64,9 +99,6 @@ def _payment_terms(case: Case) -> str:
 def _carrier(case: Case) -> str:
     stem = case.pick(_CARRIER_STEMS)
     return str(case.pick(case.words["carriers"])).format(stem=stem)
-
-
-_CARRIER_STEMS = ("Trans", "Euro", "Rapid", "Nord", "Alpha", "Blue", "Continental", "Speed", "Atlas", "Inter")
 
 
 def _weight(case: Case, grams: int) -> str:
@@ -85,12 +117,10 @@ def _packages(case: Case) -> Line:
     return (number,)
 
 
-def _tax_id(case: Case, company_vat: str, company_number: str) -> str:
-    return company_vat if case.chance(0.85) else company_number
-
-
-def _grams(case: Case) -> str:
-    return str(case.rng.randint(20, 90_000) * 100)
+def _amount(case: Case, name: str) -> Line:
+    step, most = _AMOUNTS[name]
+    field = name if name in ("downPaymentAmount", "targetValue") else None
+    return case.money(case.rng.randint(2, most) * step, field)
 
 
 def _order_word(case: Case, name: str) -> str:
@@ -103,14 +133,16 @@ def _place(case: Case, field: str, city: str) -> Line:
     return (code, Text(text=city)) if city and case.chance(0.5) else (code,)
 
 
-_COUNTRIES = ("DE", "CN", "US", "IT", "FR", "TR", "PL", "JP", "ES")
+def _word(case: Case, key: str) -> str:
+    return str(case.pick(case.words[key]))
+
 
 PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
     "senderName": lambda case: case.sender.name,
     "receiverName": lambda case: case.receiver.name,
     "senderPhone": lambda case: case.sender.phone,
     "senderEmail": lambda case: case.sender.email,
-    "taxId": lambda case: _tax_id(case, case.sender.vat_id, case.sender.tax_number),
+    "taxId": lambda case: case.sender.vat_id if case.chance(0.85) else case.sender.tax_number,
     "receiverTaxId": lambda case: case.receiver.vat_id,
     "senderContact": lambda case: case.sender.person,
     "receiverContact": lambda case: case.receiver.person,
@@ -118,22 +150,21 @@ PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
     "senderBankAccount": lambda case: case.sender.bank_account,
     "senderBankCode": lambda case: case.sender.bank_code,
     "paymentTerms": _payment_terms,
-    "paymentMethod": _methods,
     "carrierName": _carrier,
-    "shippingMethod": lambda case: str(case.pick(case.words["transports"])),
-    "incoterms": lambda case: str(case.pick(("EXW", "FCA", "FOB", "CIF", "CPT", "CIP", "DAP", "DDP", "DPU", "CFR", "FAS"))),
+    "incoterms": lambda case: str(case.pick(_INCOTERMS)),
     "incotermsLocation": _incoterms_place,
-    "grams": _grams,
+    "grams": lambda case: str(case.rng.randint(20, 90_000) * 100),
     "netWeight": lambda case: _weight(case, int(case.text("grams"))),
     "grossWeight": lambda case: _weight(case, int(case.text("grams")) * 108 // 100 // 100 * 100),
-    "volume": lambda case: f"{case.style.number(case.rng.randint(2, 900), 2)} {case.pick(('m³', 'cbm', 'M3'))}",
+    "volume": lambda case: (
+        f"{case.style.number(case.rng.randint(2, 900), 2)} {case.pick(('m³', 'cbm', 'M3'))}"
+    ),
     "numberOfPackages": _packages,
     "taxRate": lambda case: case.style.percent(case.tax_hundredths),
     "currencyCode": lambda case: case.style.currency,
-    "downPaymentAmount": lambda case: case.money(case.rng.randint(2, 90) * 25_000, "downPaymentAmount"),
-    "targetValue": lambda case: case.money(case.rng.randint(2, 500) * 100_000, "targetValue"),
     "person": lambda case: make_person(case.rng),
     "person2": lambda case: make_person(case.rng),
+    "o_callers": lambda case: make_person(case.rng),
     "city": lambda case: case.sender.address.city,
     "register": lambda case: case.sender.register,
     "web": lambda case: case.sender.web,
@@ -145,25 +176,18 @@ PLAIN_FACTS: dict[str, Callable[[Case], str | Line]] = {
     "gln": lambda case: fill_pattern(case.rng, "40#########%#"),
     "time": lambda case: f"{case.rng.randint(6, 19):02d}:{case.rng.randint(0, 59):02d}",
     "user": lambda case: fill_pattern(case.rng, "@@@@%#"),
-    "department": lambda case: str(case.pick(case.words["departments"])),
     "region": lambda case: str(case.rng.randint(1, 40)),
     "country": lambda case: str(case.words["country_names"][case.pick(_COUNTRIES)]),
-    "tax_number": lambda case: case.sender.tax_number,
-    "small_amount": lambda case: case.money(case.rng.randint(10, 90) * 100, None),
     "hu": lambda case: str(case.rng.randint(300_000, 900_000)),
-    "slogan": lambda case: str(case.pick(case.words["slogans"])),
     "counterpart_account": lambda case: case.receiver.bank_account,
     "small_number": lambda case: str(case.rng.randint(2, 12)),
-    "o_callers": lambda case: make_person(case.rng),
-    "o_notice": lambda case: _order_word(case, "notice"),
     "supplying_plant": lambda case: _place(case, "plant", case.receiver.address.city),
     "receiving_plant": lambda case: _place(case, "plant", case.sender.address.city),
     "supplying_company": lambda case: _place(case, "companyCode", ""),
     "receiving_company": lambda case: _place(case, "companyCode", ""),
-    "o_period": lambda case: f"{case.text('o_date')} - {case.text('print_date')}",
-    "expected_value": lambda case: case.money(case.rng.randint(2, 90) * 50_000, None),
-    "released_value": lambda case: case.money(case.rng.randint(2, 60) * 50_000, None),
-    "released_to_date": lambda case: case.money(case.rng.randint(2, 60) * 50_000, None),
-    "o_deposit": lambda case: case.money(case.rng.randint(2, 60) * 250, None),
-    **{name: (lambda case, name=name: _order_word(case, name)) for name in ("o_return_reason", "o_free_reason", "o_cancel_reason", "o_project", "o_port", "o_place")},
-}  # fmt: skip
+    "o_period": lambda case: f"{case.text('period_start')} - {case.text('period_end')}",
+    **{name: partial(_order_word, name=name) for name in _ORDER_WORDS},
+    **{name: partial(_word, key=key) for name, key in _WORD_LISTS.items()},
+    **{name: partial(_amount, name=name) for name in _AMOUNTS},
+}
+"""How each fact that is neither a number from a range nor a date is made."""

@@ -21,11 +21,26 @@ _GROUPING = {
     "none_point": ("", "."),
 }
 _NUMBERS_OF_COUNTRY = {
-    "US": "comma_point", "GB": "comma_point", "IE": "comma_point", "MY": "comma_point", "SG": "comma_point",
-    "CA": "comma_point", "IN": "comma_point", "AU": "comma_point", "MX": "comma_point", "DE": "point_comma",
-    "AT": "point_comma", "CH": "apostrophe_point", "FR": "blank_comma", "BE": "point_comma",
-    "LU": "point_comma", "ES": "point_comma", "IT": "point_comma", "NL": "point_comma", "CO": "point_comma",
-}  # fmt: skip
+    "US": "comma_point",
+    "GB": "comma_point",
+    "IE": "comma_point",
+    "MY": "comma_point",
+    "SG": "comma_point",
+    "CA": "comma_point",
+    "IN": "comma_point",
+    "AU": "comma_point",
+    "MX": "comma_point",
+    "DE": "point_comma",
+    "AT": "point_comma",
+    "CH": "apostrophe_point",
+    "FR": "blank_comma",
+    "BE": "point_comma",
+    "LU": "point_comma",
+    "ES": "point_comma",
+    "IT": "point_comma",
+    "NL": "point_comma",
+    "CO": "point_comma",
+}
 _DATES_OF_COUNTRY: dict[str, tuple[str, ...]] = {
     "US": ("mm/dd/yyyy", "m/d/yyyy", "mm/dd/yy", "month d, yyyy", "mon dd, yyyy", "mm-dd-yyyy"),
     "CA": ("mm/dd/yyyy", "yyyy-mm-dd", "month d, yyyy"),
@@ -49,13 +64,27 @@ _DATES_OF_COUNTRY: dict[str, tuple[str, ...]] = {
 }
 _ISO_SHARE = 0.12
 _SYMBOLS = {
-    "EUR": "€", "USD": "$", "GBP": "£", "CHF": "Fr.", "MYR": "RM", "SGD": "S$", "CAD": "C$", "INR": "Rs.",
-    "AUD": "A$", "MXN": "$", "COP": "$",
-}  # fmt: skip
+    "EUR": "€",
+    "USD": "$",
+    "GBP": "£",
+    "CHF": "Fr.",
+    "MYR": "RM",
+    "SGD": "S$",
+    "CAD": "C$",
+    "INR": "Rs.",
+    "AUD": "A$",
+    "MXN": "$",
+    "COP": "$",
+}
 _MONEY_FORMS = {
-    "plain": 26, "code_before": 16, "code_after": 22, "symbol_glued_before": 16, "symbol_before": 6,
-    "symbol_after": 9, "symbol_glued_after": 5,
-}  # fmt: skip
+    "plain": 26,
+    "code_before": 16,
+    "code_after": 22,
+    "symbol_glued_before": 16,
+    "symbol_before": 6,
+    "symbol_after": 9,
+    "symbol_glued_after": 5,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +122,15 @@ class PageStyle:
     def day(self, day: date) -> str:
         month = self.months[day.month - 1]
         parts = {
-            "dd": f"{day.day:02d}", "d": str(day.day), "mm": f"{day.month:02d}", "m": str(day.month),
-            "yyyy": str(day.year), "yy": f"{day.year % 100:02d}", "month": month, "mon": month[:3],
-        }  # fmt: skip
+            "dd": f"{day.day:02d}",
+            "d": str(day.day),
+            "mm": f"{day.month:02d}",
+            "m": str(day.month),
+            "yyyy": str(day.year),
+            "yy": f"{day.year % 100:02d}",
+            "month": month,
+            "mon": month[:3],
+        }
         return _fill_date(self.date_pattern, parts)
 
     def cell(self, cents: int) -> str:

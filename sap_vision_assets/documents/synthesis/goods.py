@@ -1,4 +1,4 @@
-"""The lines of a document: goods and services of twelve industries, with quantities and prices that add up."""
+"""The lines of a document: goods and services of twelve industries, in amounts that add up."""
 
 import json
 import random
@@ -97,9 +97,19 @@ def make_items(
 
 
 _MATERIAL_PATTERNS = (
-    "%######", "100-###", "R-%###", "@@-%####", "%##-####", "M%#####", "00000000000%######", "@@#-@###",
-    "%###.###.##", "FG%####", "%#######", "##-###-@#",
-)  # fmt: skip
+    "%######",
+    "100-###",
+    "R-%###",
+    "@@-%####",
+    "%##-####",
+    "M%#####",
+    "00000000000%######",
+    "@@#-@###",
+    "%###.###.##",
+    "FG%####",
+    "%#######",
+    "##-###-@#",
+)
 _ARTICLE_PATTERNS = ("@@%###", "%####-##", "@-####-@", "%##.###", "ART-%####", "@@@##%##", "%######")
 _SLOTS: dict[str, Any] = {
     "thread": lambda rng: f"M{rng.choice((4, 5, 6, 8, 10, 12, 16))}x{rng.choice((12, 20, 40, 55, 80))}",
@@ -120,9 +130,17 @@ def _detail(rng: random.Random, details: Sequence[str]) -> str:
 
 
 def _make_item(
-    rng: random.Random, row: dict[str, Any], *, language: str, number: str, material: str, article: str, day: date,
-    detail: str, discount: int,
-) -> Item:  # fmt: skip
+    rng: random.Random,
+    row: dict[str, Any],
+    *,
+    language: str,
+    number: str,
+    material: str,
+    article: str,
+    day: date,
+    detail: str,
+    discount: int,
+) -> Item:
     name = row["names"][language]
     slots = {slot: make(rng) for slot, make in _SLOTS.items() if "{" + slot + "}" in name}
     whole = row["unit"] not in ("KG", "M", "L", "TO", "H", "M2", "M3", "DAY")

@@ -1,8 +1,9 @@
 """Tables of goods and the sums below them.
 
-Label rules: a row's values are lineItem.*; quantities that only compare (ordered, open, cumulative), weights,
-bins, tariff numbers and countries of origin are O. The sum of the lines before discount and freight is O where
-it is not the net total itself. What remains after a down payment is O, the total before it grossAmount.
+Label rules: a row's values are lineItem.*; quantities that only compare (ordered, open, cumulative),
+weights, bins, tariff numbers and countries of origin are O. The sum of the lines before discount and freight
+is O where it is not the net total itself. What remains after a down payment is O, the total before it
+grossAmount.
 """
 
 from collections.abc import Callable, Sequence
@@ -76,25 +77,37 @@ CELLS: dict[str, Cell] = {
 
 _WIDTHS = {"description": 3.4, "itemNumber": 0.5, "unitOfMeasure": 0.6, "priceUnit": 0.5, "taxRate": 0.6}
 _RIGHT = {
-    "quantity", "unitPrice", "netAmount", "discount", "ordered", "weight", "zero_price", "zero_amount", "quantity_unit",
+    "quantity",
+    "unitPrice",
+    "netAmount",
+    "discount",
+    "ordered",
+    "weight",
+    "zero_price",
+    "zero_amount",
+    "quantity_unit",
     "price_per",
-}  # fmt: skip
+}
 _FIELD_OF = {
-    "quantity_unit": "quantity", "zero_price": "unitPrice", "zero_amount": "netAmount", "price_per": "unitPrice",
-}  # fmt: skip
+    "quantity_unit": "quantity",
+    "zero_price": "unitPrice",
+    "zero_amount": "netAmount",
+    "price_per": "unitPrice",
+}
 
 
 def column(case: Case, key: str) -> Column:
     """The column `key`, its heading from the language's wordings."""
     own = case.words["columns"].get(key)
-    caption = case.pick(own or case.words["captions"][f"lineItem.{_FIELD_OF.get(key, key)}"])
+    captions, field = case.words["captions"], f"lineItem.{_FIELD_OF.get(key, key)}"
+    caption = case.pick(own or captions.get(f"{field}.{case.doc_type}") or captions[field])
     if key in ("netAmount", "unitPrice") and not case.style.cell_symbol and case.chance(0.15):
         caption += case.pick((" {}", " ({})", " in {}")).format(case.style.currency)
     return Column(caption=caption, align="right" if key in _RIGHT else "left", weight=_WIDTHS.get(key, 1.0))
 
 
 def price_columns(case: Case, items: Sequence[Item]) -> list[str]:
-    """The columns of a priced table: number, material, description, quantity, price, amount and some others."""
+    """The columns of a priced table: number, material, description, quantity, price, amount and more."""
     keys = ["itemNumber"] if case.chance(0.75) else []
     keys += ["materialNumber"] if case.chance(0.65) else []
     keys += ["supplierMaterialNumber"] if case.chance(0.15) else []
@@ -193,14 +206,16 @@ def settlement(case: Case) -> tuple[KeyValue, ...]:
 
 
 def tax_summary(case: Case, items: Sequence[Item]) -> Table:
-    """Rate, net, tax and gross of the whole document in one row, as many invoices have it besides the total."""
+    """Rate, net, tax and gross of the whole document in one row, as many invoices have it."""
     net = sum(item.net for item in items)
     tax = (net * case.tax_hundredths + 5000) // 10_000
     case.gross_cents = net + tax
     cells = (
-        ("taxRate", case.text("taxRate")), ("netAmount", case.style.cell(net)), ("taxAmount", case.style.cell(tax)),
+        ("taxRate", case.text("taxRate")),
+        ("netAmount", case.style.cell(net)),
+        ("taxAmount", case.style.cell(tax)),
         ("grossAmount", case.style.cell(net + tax)),
-    )  # fmt: skip
+    )
     columns = tuple(
         Column(caption=case.pick(case.words["captions"][key]), align="right", weight=1.0) for key, _ in cells
     )

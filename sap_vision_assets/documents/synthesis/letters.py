@@ -29,9 +29,14 @@ def contract(case: Case) -> DocumentContent:
         tables.append(main_table(case, items_of(case, most=3), case.pick(("agreed", "target")))[0])
     parties = [] if "Address" in preamble and case.chance(0.6) else [blocks.receiver_party(case)]
     return finish(
-        case, header=header, parties=parties, introduction=[Paragraph(text=case.fill(preamble))], tables=tables,
-        closing=paragraphs, signatures=0.85,
-    )  # fmt: skip
+        case,
+        header=header,
+        parties=parties,
+        introduction=[Paragraph(text=case.fill(preamble))],
+        tables=tables,
+        closing=paragraphs,
+        signatures=0.85,
+    )
 
 
 def other(case: Case) -> DocumentContent:
@@ -43,6 +48,12 @@ def other(case: Case) -> DocumentContent:
     texts = [Paragraph(text=case.fill(paragraph)) for paragraph in kind["paragraphs"]]
     subtitle = (Text(text=case.text("internal_code")),) if case.chance(0.1) else ()
     return finish(
-        case, header=pairs, parties=parties, introduction=texts[:1], closing=texts[1:], title=case.pick(kind["titles"]),
-        subtitle=subtitle, signatures=0.4,
-    )  # fmt: skip
+        case,
+        header=pairs,
+        parties=parties,
+        introduction=texts[:1],
+        closing=texts[1:],
+        title=case.pick(kind["titles"]),
+        subtitle=subtitle,
+        signatures=0.4,
+    )

@@ -1,4 +1,4 @@
-"""Papers of goods on their way: delivery notes, shipping notices, goods receipts; and requests for quotation."""
+"""Papers of goods on their way: delivery notes, shipping notices, goods receipts; and RFQs."""
 
 from collections.abc import Sequence
 

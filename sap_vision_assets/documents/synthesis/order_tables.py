@@ -1,4 +1,4 @@
-"""The tables of purchase orders: items in several forms, components, schedule lines, calls, invoicing plans."""
+"""The tables of purchase orders: items in several forms, components, schedule lines, calls, plans."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -17,6 +17,19 @@ from sap_vision_assets.documents.synthesis.item_tables import (
 from sap_vision_assets.documents.synthesis.phrases import orders
 
 Row = tuple[tuple[Line, ...], ...]
+_FORMS = {
+    "priced": (
+        "itemNumber materialNumber supplierMaterialNumber? description deliveryDate? QUANTITY PRICE netAmount"
+    ),
+    "quantity": "itemNumber materialNumber description deliveryDate? QUANTITY",
+    "plain": "itemNumber materialNumber description unitOfMeasure",
+    "zero": "itemNumber materialNumber description QUANTITY zero_price zero_amount",
+    "text": "itemNumber description deliveryDate? QUANTITY PRICE netAmount",
+    "import": "itemNumber materialNumber description tariff origin? QUANTITY PRICE netAmount",
+    "agreed": "itemNumber materialNumber description unitOfMeasure unitPrice priceUnit",
+    "target": "itemNumber materialNumber description target unitOfMeasure released open PRICE",
+    "limit": "itemNumber description netAmount",
+}
 _RIGHT = {"target", "released", "open", "cumulative", "plan_amount", "component_quantity"}
 
 
@@ -38,44 +51,16 @@ def main_table(case: Case, items: Sequence[Item], form: str) -> tuple[Table, boo
 
 
 def _keys(case: Case, items: Sequence[Item], form: str) -> list[str]:
-    head = ["itemNumber", "materialNumber", "description"]
-    due = ["deliveryDate"] if case.chance(0.3) else []
-    match form:
-        case "priced":
-            supplier = ["supplierMaterialNumber"] if case.chance(0.2) else []
-            return [
-                *head[:2],
-                *supplier,
-                *head[2:],
-                *due,
-                *quantity_keys(case),
-                *price_keys(case, items),
-                "netAmount",
-            ]
-        case "quantity":
-            return [*head, *due, *quantity_keys(case)]
-        case "plain":
-            return [*head, "unitOfMeasure"]
-        case "zero":
-            return [*head, *quantity_keys(case), "zero_price", "zero_amount"]
-        case "text":
-            return [
-                "itemNumber",
-                "description",
-                *due,
-                *quantity_keys(case),
-                *price_keys(case, items),
-                "netAmount",
-            ]
-        case "import":
-            origin = ["origin"] if case.chance(0.7) else []
-            return [*head, "tariff", *origin, *quantity_keys(case), *price_keys(case, items), "netAmount"]
-        case "agreed":
-            return [*head, "unitOfMeasure", "unitPrice", "priceUnit"]
-        case "target":
-            return [*head, "target", "unitOfMeasure", "released", "open", *price_keys(case, items)]
-        case _:
-            return ["itemNumber", "description", "netAmount"]
+    """The columns of a form; "?" marks those that chance keeps, capitals stand for a group of columns."""
+    keys: list[str] = []
+    for key in _FORMS[form].split():
+        if key == "QUANTITY":
+            keys += quantity_keys(case)
+        elif key == "PRICE":
+            keys += price_keys(case, items)
+        elif not key.endswith("?") or case.chance(0.3):
+            keys.append(key.rstrip("?"))
+    return keys
 
 
 def _cell(case: Case, key: str, item: Item) -> tuple[Line, ...]:

@@ -1,12 +1,13 @@
 """Purchase orders of all 35 subtypes.
 
-An order's subtype always shows in a clause of its own and, where SAP has one, in a field, column or table of
-its own; in two of three orders the kind is also named in the title, below it or in the header. A standard order
-has none of these.
+An order's subtype always shows in a clause of its own and, where SAP has one, in a field, column or table
+of its own; in two of three orders the kind is also named in the title, below it or in the header. A standard
+order has none of these.
 
-Label rules: tables of provided components, of invoicing plans, and cumulative or open quantities are O; schedule
-lines are lineItem.deliveryDate and lineItem.quantity. Every plant and company code is plant and companyCode,
-whether it supplies or receives. An order's own number is documentNumber; changed and cancelled orders keep it.
+Label rules: tables of provided components, of invoicing plans, and cumulative or open quantities are O;
+schedule lines are lineItem.deliveryDate and lineItem.quantity. Every plant and company code is plant and
+companyCode, whether it supplies or receives. An order's own number is documentNumber; changed and cancelled
+orders keep it.
 """
 
 import random

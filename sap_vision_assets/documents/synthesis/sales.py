@@ -1,4 +1,4 @@
-"""What a seller writes about money: invoices, till receipts, confirmations, quotations, credit and debit memos."""
+"""What a seller writes about money: invoices, receipts, confirmations, quotations, credit and debit memos."""
 
 from sap_vision_assets.documents.synthesis import blocks
 from sap_vision_assets.documents.synthesis.assembly import (
