@@ -15,6 +15,8 @@ from sap_vision_assets.documents.synthesis.dot_matrix import dots
 
 SIZE_STEP = 0.25
 """Font sizes are multiples of this many pixels, so that the caches hit."""
+LEAST_INK = 24
+"""Of 255: paler pixels at a glyph's edge are no part of its box."""
 _MEASURED_AT = 1000
 
 _SUBSTITUTES = {
@@ -187,8 +189,8 @@ def _struck_over(glyphs: list[Glyph]) -> Glyph:
 
 
 def _tight(glyph: Glyph) -> Glyph:
-    """Without the empty rows and columns around the ink."""
-    box = glyph.mask.getbbox()
+    """Without the rows and columns around the ink that nobody sees: empty, or a breath of anti-aliasing."""
+    box = glyph.mask.point([0] * LEAST_INK + [255] * (256 - LEAST_INK)).getbbox()
     if box is None:
         return Glyph(Image.new("L", (0, 0)), 0, 0)
     return Glyph(glyph.mask.crop(box), glyph.left + box[0], glyph.top + box[1])
