@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sap_vision_assets.encoder import MultiTaskLayoutLMv3, pages_to_pixel_values
-from sap_vision_assets.errors import InputError
+from sap_vision_assets.errors import CheckpointError, InputError
 from sap_vision_assets.evaluation.stitching import DocumentPrediction, Logits, PredictedEntity, Stitcher
 from sap_vision_assets.shards import Shards
 from sap_vision_assets.training.batches import collate
@@ -73,7 +73,8 @@ def predict_documents(runner: Runner, shards: Shards, batch_size: int = 8) -> li
     """One prediction per document, in the shards' order.
 
     Every word gets the scores of the one window in which it is scored; a document's type and subtype come
-    from the mean logits of its windows. `batch_size` is in windows.
+    from the mean logits of its windows. `batch_size` is in windows. Raises CheckpointError naming the
+    documents where a logit is NaN or infinite.
     """
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: must be at least 1 window")
@@ -105,5 +106,11 @@ def _run(runner: Runner, shards: Shards, windows: Sequence[int]) -> Iterator[Log
             pages_to_pixel_values(batch.pages_BHW3).contiguous().numpy(),
         )
     )
+    if not all(np.isfinite(values).all() for values in logits):
+        names = sorted({shards.document_id(int(shards.window_document[window])) for window in windows})
+        raise CheckpointError(
+            f"the model's logits are not finite on documents {names}; train again with a lower learning "
+            "rate, or in bf16 or fp32"
+        )
     for row in range(len(windows)):
         yield Logits(logits.doc_type[row], logits.po_subtype[row], logits.token[row])

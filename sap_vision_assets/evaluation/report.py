@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -245,7 +246,7 @@ def _require_tokenizer(runner: TorchRunner, shards: Shards, checkpoint: Path, wh
 
 def _page_file(document_id: str) -> str:
     # Ids are file stems of the user's: anything a file system or a URL takes amiss becomes "_".
-    safe = "".join(char if char.isalnum() or char in "-_." else "_" for char in document_id)
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", document_id)
     return f"page_{safe[:100]}_{hashlib.sha256(document_id.encode()).hexdigest()[:6]}.png"
 
 

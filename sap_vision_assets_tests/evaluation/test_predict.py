@@ -86,6 +86,16 @@ def test_words_beyond_a_wrong_one_are_decoded_together(shards: Shards) -> None:
     assert repaired.confidence == pytest.approx(0.5 / 180, rel=1e-3)
 
 
+def test_logits_that_are_not_finite_are_refused(shards: Shards) -> None:
+    runner = KnowingRunner(shards)
+    broken = KnowingRunner(
+        shards, err_doc_type=lambda document, truth: (truth, float("nan") if document == "b_word" else 0.9)
+    )
+    assert len(predict_documents(runner, shards, batch_size=1)) == 3
+    with pytest.raises(CheckpointError, match=r"not finite on documents \['b_word'\]"):
+        predict_documents(broken, shards, batch_size=1)
+
+
 def test_document_logits_are_averaged_over_windows() -> None:
     stitcher = Stitcher("doc", num_words=0)
     nothing = np.zeros(0, np.int64)

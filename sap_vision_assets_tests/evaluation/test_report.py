@@ -23,7 +23,8 @@ from sap_vision_assets.shards import open_shards
 from sap_vision_assets_tests.evaluation.helpers import VOCABULARY, label
 from sap_vision_assets_tests.evaluation.pages import KnowingRunner, Page, build
 
-CONFIG = EvaluationConfig(num_examples=3, thresholds=ThresholdConfig(min_answers=4), device="cpu")
+CONFIG = EvaluationConfig(num_examples=4, thresholds=ThresholdConfig(min_answers=4), device="cpu")
+ODD_ID = "tést #09"
 EVIL = "<script>alert(1)</script>"
 
 
@@ -52,7 +53,7 @@ class Split:
 @pytest.fixture(scope="module")
 def test_split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     pages = [*(invoice(f"test_{index:02}") for index in range(7)), invoice("test_07", f"{EVIL} AG")]
-    pages += [order("test_08"), order("test_09")]
+    pages += [order("test_08"), order(ODD_ID)]
     return Split(*build(tmp_path_factory.mktemp("test"), pages))
 
 
@@ -92,7 +93,7 @@ def written(
         test_split,
         val_split,
         err_word=miss_the_evil_name,
-        err_doc_type=lambda document, truth: (3, 0.8) if document == "test_09" else (truth, 0.9),
+        err_doc_type=lambda document, truth: (3, 0.8) if document == ODD_ID else (truth, 0.9),
     )
     return out, summary
 
@@ -134,9 +135,9 @@ def test_report_json_agrees_with_the_summary(written: tuple[Path, dict[str, Any]
         {"truth": "PURCHASE_ORDER", "predicted": "GOODS_RECEIPT", "count": 1, "share": 0.5}
     ]
     worst = report["analysis"]["worst_documents"]
-    assert {row["document_id"] for row in worst} == {"test_07", "test_09"}
+    assert {row["document_id"] for row in worst} == {"test_07", ODD_ID}
     assert report["examples"][0]["document_id"] == "test_07"
-    assert len(report["examples"]) == 3
+    assert len(report["examples"]) == 4
     assert {"kind": "missed", "field": "senderName", "words": f"{EVIL} AG", "confidence": None} in report[
         "examples"
     ][0]["errors"]
@@ -151,7 +152,7 @@ def test_html_shows_the_numbers_and_escapes_words(written: tuple[Path, dict[str,
     assert "<script" not in html
     # One page that stands alone: nothing is fetched, and every picture is inside.
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', html)
-    assert len(sources) == 2 + 3
+    assert len(sources) == 2 + 4
     assert all(source.startswith("data:image/") for source in sources)
     assert summary["test_digest"] in html
 
@@ -160,7 +161,8 @@ def test_pictures_are_readable_and_not_blank(written: tuple[Path, dict[str, Any]
     out, _ = written
     pictures = report_pictures(out)
     assert list(pictures)[:2] == ["doc_type_confusion", "po_subtype_confusion"]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
+    assert any(re.fullmatch(r"page_t_st__09_[0-9a-f]{6}", name) for name in pictures), list(pictures)
     small = thumbnails(out)
     assert small.keys() == pictures.keys()
     for name, file in pictures.items():
@@ -205,10 +207,10 @@ def test_same_inputs_give_the_same_bytes(
         test_split,
         val_split,
         err_word=miss_the_evil_name,
-        err_doc_type=lambda document, truth: (3, 0.8) if document == "test_09" else (truth, 0.9),
+        err_doc_type=lambda document, truth: (3, 0.8) if document == ODD_ID else (truth, 0.9),
     )
     files = sorted(file.relative_to(out) for file in out.rglob("*") if file.is_file())
-    assert len(files) == 3 + 5 + 5
+    assert len(files) == 3 + 6 + 6
     for file in files:
         assert (tmp_path / "again" / file).read_bytes() == (out / file).read_bytes(), file
 
@@ -217,7 +219,7 @@ def test_test_digest_follows_the_test_data(
     written: tuple[Path, dict[str, Any]], val_split: Split, tmp_path: Path
 ) -> None:
     _, summary = written
-    pages = [invoice(f"test_{index:02}") for index in range(8)] + [order("test_08"), order("test_09")]
+    pages = [invoice(f"test_{index:02}") for index in range(8)] + [order("test_08"), order(ODD_ID)]
     other = Split(*build(tmp_path / "other", pages))
     assert run(tmp_path / "out", other, val_split)["test_digest"] != summary["test_digest"]
 
@@ -230,6 +232,17 @@ def test_a_test_split_without_anything_to_score(val_split: Split, tmp_path: Path
     html = (tmp_path / "out" / "report.html").read_text()
     assert "undefined, n=0" in html
     assert "No test document has words." in html
+    assert not may_promote(evaluate_gates(summary, Floors(), None))
+
+
+def test_empty_splits_are_undefined(test_split: Split, tmp_path: Path) -> None:
+    empty = Split(*build(tmp_path / "empty", []))
+    summary = run(tmp_path / "no_val", test_split, empty)
+    assert summary["doc_type_accuracy"] == 1.0
+    thresholds = json.loads((tmp_path / "no_val" / "thresholds.json").read_text())
+    assert (thresholds["doc_type"]["threshold"], thresholds["doc_type"]["source"]) == (None, "too_few")
+    summary = run(tmp_path / "no_test", empty, test_split)
+    assert (summary["num_documents"], summary["doc_type_accuracy"]) == (0, None)
     assert not may_promote(evaluate_gates(summary, Floors(), None))
 
 
