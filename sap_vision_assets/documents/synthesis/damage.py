@@ -112,10 +112,10 @@ def apply_damage(
     forward = _homography(damage, image.size)
     if not np.array_equal(forward, np.eye(3)):
         back = np.linalg.inv(forward)
-        coefficients = (back / back[2, 2]).ravel()[:8].tolist()
+        coefficients = (back / back[2, 2]).ravel()[: 8 if damage.keystone else 6].tolist()
         image = image.transform(
             image.size,
-            Image.Transform.PERSPECTIVE,
+            Image.Transform.PERSPECTIVE if damage.keystone else Image.Transform.AFFINE,
             coefficients,
             Image.Resampling.BILINEAR,
             fillcolor=_grey(image, damage.surround),
