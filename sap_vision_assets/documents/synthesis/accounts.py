@@ -121,7 +121,7 @@ def _table(case: Case, keys: Sequence[str], rows: Sequence[dict[str, str]]) -> T
 
 def _caption(case: Case, key: str) -> str:
     own = case.words["columns"].get(_OWN_CAPTIONS.get(key, key))
-    return str(case.pick(own or case.words["captions"][_FIELDS[key]]))
+    return str(case.pick(own or case.wordings(_FIELDS[key])))
 
 
 def _period(case: Case) -> KeyValue:

@@ -30,8 +30,6 @@ _COUNTRIES = {
     "de": ("DE", "DE", "DE", "DE", "AT", "CH"),
     "fr": ("FR", "FR", "FR", "BE", "LU", "CH"),
     "es": ("ES", "ES", "ES", "MX", "CO"),
-    "it": ("IT",),
-    "nl": ("NL", "NL", "BE"),
 }
 _PLACEHOLDER = re.compile(r"([^\s{}]*)\{(\w+)\}([^\s{}]*)")
 FIELDS = frozenset(load_vocabulary().field_names)
@@ -166,14 +164,20 @@ class Case:
         return (*parts, Text(text=rest)) if rest else tuple(parts)
 
     def caption(self, field: str, variant: str = "") -> str:
-        """One of the wordings for `field`, those of the document type or `variant` first."""
-        captions = self.words["captions"]
-        keys = (f"{field}.{variant or self._variant(field)}", f"{field}.{self.doc_type}", field)
-        choices = next(captions[key] for key in keys if key in captions)
+        """One of the wordings for `field` with the page's colon; see wordings()."""
+        choices = self.wordings(field, variant)
         # The first wordings of a document number name the type; the later ones ("Document no.") need a title.
         if field == "documentNumber" and not self.titled:
             choices = choices[:3]
         return str(self.pick(choices)) + self.colon
+
+    def wordings(self, field: str, variant: str = "") -> list[str]:
+        """The most special wordings there are: of the variant, the type, the issuer's side, or any."""
+        captions = self.words["captions"]
+        endings = (variant or self._variant(field), self.doc_type, "buyer" if self.buyer_issues else "seller")
+        keys = (*(f"{field}.{ending}" for ending in endings), field)
+        found: list[str] = next(captions[key] for key in keys if key in captions)
+        return found
 
     def _variant(self, field: str) -> str:
         """Which of a field's sets of wordings fits its value and the side that the issuer is on."""

@@ -80,9 +80,6 @@ _WORD_LISTS = {
 _AMOUNTS = {
     "downPaymentAmount": (25_000, 90),
     "targetValue": (100_000, 500),
-    "expected_value": (50_000, 90),
-    "released_value": (50_000, 60),
-    "released_to_date": (50_000, 60),
     "o_deposit": (250, 60),
 }
 """Step in cents and the most steps."""

@@ -104,6 +104,8 @@ class PageStyle:
     negative: str
     """"before", "after" (as SAP prints it) or "brackets"."""
     percent_glued: bool
+    quantity_places: int
+    """Decimals that every quantity has at least."""
 
     def number(self, value: int, places: int) -> str:
         """`value` counts units of 10**-places: number(123456, 2) is "1,234.56"."""
@@ -113,8 +115,9 @@ class PageStyle:
         text = grouped + (self.decimal + fraction if fraction else "")
         return self._signed(text) if value < 0 else text
 
-    def quantity(self, milli: int, places: int = 0) -> str:
-        """A quantity in thousandths, with `places` decimals or as many as it needs."""
+    def quantity(self, milli: int, places: int | None = None) -> str:
+        """A quantity in thousandths, with `places` decimals (the page's habit) or as many as it needs."""
+        places = self.quantity_places if places is None else places
         while places < 3 and milli % 10 ** (3 - places):
             places += 1
         return self.number(milli // 10 ** (3 - places), places)
@@ -193,6 +196,7 @@ def choose_style(rng: random.Random, *, country: str, currency: str, months: Seq
         cell_symbol="glued" in form and rng.random() < 0.5,
         negative=rng.choice(("before", "before", "before", "after", "brackets")),
         percent_glued=rng.random() < 0.55,
+        quantity_places=rng.choice((0, 0, 0, 0, 0, 0, 2, 2, 3)),
     )
 
 

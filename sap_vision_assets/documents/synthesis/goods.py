@@ -118,6 +118,8 @@ _SLOTS: dict[str, Any] = {
     "dia": lambda rng: str(rng.choice((6, 8, 10, 12, 16, 20, 28, 32))),
     "dn": lambda rng: f"DN{rng.choice((15, 25, 32, 50, 80, 100))}",
     "n": lambda rng: str(rng.choice((2, 3, 4, 5, 8, 10, 12, 15, 24, 42))),
+    "inch": lambda rng: str(rng.choice((10, 13, 14, 15, 17, 24, 27))),
+    "wear": lambda rng: str(rng.choice((38, 40, 42, 44, 46, 48, 50, 52))),
     "code": lambda rng: fill_pattern(rng, rng.choice(("@%#", "@@-%##", "%##@", "@@%#", "%###"))),
     "pct": lambda rng: str(rng.choice((25, 32, 50))),
     "ral": lambda rng: str(rng.choice((1021, 3020, 5010, 6005, 7035, 9005, 550, 405, 6204))),

@@ -99,8 +99,7 @@ _FIELD_OF = {
 def column(case: Case, key: str) -> Column:
     """The column `key`, its heading from the language's wordings."""
     own = case.words["columns"].get(key)
-    captions, field = case.words["captions"], f"lineItem.{_FIELD_OF.get(key, key)}"
-    caption = case.pick(own or captions.get(f"{field}.{case.doc_type}") or captions[field])
+    caption = case.pick(own or case.wordings(f"lineItem.{_FIELD_OF.get(key, key)}"))
     if key in ("netAmount", "unitPrice") and not case.style.cell_symbol and case.chance(0.15):
         caption += case.pick((" {}", " ({})", " in {}")).format(case.style.currency)
     return Column(caption=caption, align="right" if key in _RIGHT else "left", weight=_WIDTHS.get(key, 1.0))
@@ -217,6 +216,6 @@ def tax_summary(case: Case, items: Sequence[Item]) -> Table:
         ("grossAmount", case.style.cell(net + tax)),
     )
     columns = tuple(
-        Column(caption=case.pick(case.words["captions"][key]), align="right", weight=1.0) for key, _ in cells
+        Column(caption=case.pick(case.wordings(key)), align="right", weight=1.0) for key, _ in cells
     )
     return Table(columns=columns, rows=(tuple((labelled(text, key),) for key, text in cells),))

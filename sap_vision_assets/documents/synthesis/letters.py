@@ -16,7 +16,8 @@ def contract(case: Case) -> DocumentContent:
     roles = words["roles"] if not case.buyer_issues else words["roles"][::-1]
     case.set("sender_role", roles[0])
     case.set("receiver_role", roles[1])
-    articles = case.rng.sample(words["articles"], case.rng.randint(3, 6))
+    kept = sorted(case.rng.sample(range(len(words["articles"])), case.rng.randint(3, 6)))
+    articles = [words["articles"][index] for index in kept]
     numbered = case.pick(("{n}. {t}", "§ {n} {t}", "Art. {n} {t}", "{t}"))
     paragraphs = [
         Paragraph(heading=numbered.format(n=index + 1, t=heading), text=case.fill(text))

@@ -86,7 +86,12 @@ def _items(case: Case, spec: Spec) -> tuple[Item, ...]:
     if spec.columns == "limit":
         limit = items[0].net // 10_000 * 10_000
         items = (replace(items[0], quantity=1000, price=limit, net=limit),)
-        case.set("targetValue", case.money(limit, "targetValue"))
+        _set_target(case, limit)
+    elif "targetValue" in spec.required:
+        _set_target(case, case.rng.randint(2, 500) * 100_000)
+    if "downPaymentAmount" in spec.likely:
+        share = sum(item.net for item in items) * case.pick((10, 20, 30)) // 100
+        case.set("downPaymentAmount", case.money(share, "downPaymentAmount"))
     first, style = items[0], case.style
     case.set("first_item", first.number)
     case.set("new_quantity", style.quantity(first.quantity))
@@ -97,6 +102,13 @@ def _items(case: Case, spec: Spec) -> tuple[Item, ...]:
     case.received = first.quantity * case.rng.randint(3, 9)
     case.set("o_cumulative", style.quantity(case.received))
     return items
+
+
+def _set_target(case: Case, cents: int) -> None:
+    """The limit or target value, and the parts of it that orders tell of (label O)."""
+    case.set("targetValue", case.money(cents, "targetValue"))
+    for name in ("expected_value", "released_value", "released_to_date"):
+        case.set(name, case.money(cents * case.rng.randint(2, 17) // 20, None))
 
 
 def _extras(case: Case, words: dict[str, Any]) -> list[KeyValue]:

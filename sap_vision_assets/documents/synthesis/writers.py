@@ -13,7 +13,7 @@ from sap_vision_assets.errors import InputError
 
 SPLITS = ("train", "val", "test")
 PURCHASE_ORDER_SHARE = 0.4
-_LANGUAGE_WEIGHTS = {"en": 40, "de": 27, "fr": 13, "es": 12, "it": 5, "nl": 5}
+_LANGUAGE_WEIGHTS = {"en": 40, "de": 27, "fr": 13, "es": 12}
 
 _WRITERS: dict[str, Callable[[Case], DocumentContent]] = {
     "INVOICE": sales.invoice,

@@ -189,6 +189,7 @@ def style(**changes: object) -> PageStyle:
         "cell_symbol": False,
         "negative": "after",
         "percent_glued": False,
+        "quantity_places": 0,
     }
     return PageStyle(**(plain | changes))  # type: ignore[arg-type]  # Each key is a field of PageStyle.
 
@@ -199,6 +200,7 @@ def test_numbers_dates_and_amounts_as_people_write_them() -> None:
     assert german.number(-5, 2) == "0,05-"
     assert german.quantity(1_250_000) == "1.250"
     assert german.quantity(12_500) == "12,5"
+    assert style(quantity_places=3).quantity(1_250_000) == "1.250,000"
     assert german.percent(1900) == "19 %"
     assert german.percent(625) == "6,25 %"
     assert german.day(date(2024, 3, 7)) == "07.03.2024"
