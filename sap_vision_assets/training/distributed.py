@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sap_vision_assets.errors import InputError
 from sap_vision_assets.training.config import Strategy
 
 LOST_PEER_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo")
@@ -49,7 +50,10 @@ class World:
 
 
 def start(timeout_s: float) -> World:
-    """Joins the process group that torchrun's environment describes; without one, a world of this process."""
+    """Joins the process group that torchrun's environment describes; without one, a world of this process.
+
+    Raises InputError when there are fewer GPUs than processes.
+    """
     rank, size, local_rank = (
         int(os.environ.get(name, default))
         for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
@@ -57,6 +61,8 @@ def start(timeout_s: float) -> World:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(f"{size} processes for {torch.cuda.device_count()} GPUs; lower num_processes")
         torch.cuda.set_device(device)
     if size > 1:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))

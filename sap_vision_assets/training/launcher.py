@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from sap_vision_assets import errors
-from sap_vision_assets.errors import SapVisionError, TrainingError
+from sap_vision_assets.errors import InputError, SapVisionError, TrainingError
 from sap_vision_assets.training import folders
 from sap_vision_assets.training.config import TrainingConfig, TrainingJob
 from sap_vision_assets.training.supervision import LOST_PEER_STATUS, STOPPED_STATUS
@@ -55,7 +55,7 @@ def launch(
     summary = folders.finished_summary(job.out)
     if summary is not None:
         return summary
-    job.out.mkdir(parents=True, exist_ok=True)
+    _require_writable(job.out)
     environment = _environment(env, job.config)
     redact = _redactor(environment)
     with tempfile.TemporaryDirectory(prefix="sap_vision_training_") as scratch:
@@ -109,6 +109,15 @@ def end_family(process: "subprocess.Popen[str]", *, mark: str, grace_s: float) -
     if left:
         raise TrainingError(f"processes {left} survived SIGKILL; see to the machine")
     process.wait()  # it has ended: this only counts it
+
+
+def _require_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); give another directory") from error
 
 
 def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -207,7 +216,7 @@ def _environment(extra: Mapping[str, str] | None, config: TrainingConfig) -> dic
         if name not in _TORCHRUN_VARIABLES and not name.startswith("TORCHELASTIC_")
     }
     # Ranks that each take all cores spend their time waiting for one another.
-    share = max(1, (os.cpu_count() or 1) // config.num_processes)
+    share = max(1, len(os.sched_getaffinity(0)) // config.num_processes)
     environment.setdefault("OMP_NUM_THREADS", str(share))
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sap_vision_assets.errors import TrainingError
+from sap_vision_assets.errors import InputError, TrainingError
 from sap_vision_assets.training import TrainingJob, launch
 from sap_vision_assets.training.launcher import FAILURES_ENV
 from sap_vision_assets_tests.training.making import losses, make_job, train_here
@@ -114,3 +114,9 @@ def test_stop_before_the_first_step(short_shards: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"was stopped; .* begins anew: no checkpoint had been saved"):
         launch(make_job(short_shards, tmp_path / "out"), env=ENV, stop_event=stop)
     assert not family()
+
+
+def test_directory_that_cannot_be_written_is_refused_at_once(short_shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/out: cannot be written"):
+        launch(make_job(short_shards, tmp_path / "file" / "out"))

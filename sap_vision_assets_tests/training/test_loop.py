@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sap_vision_assets.encoder import MultiTaskOutput
+from sap_vision_assets.encoder import MultiTaskOutput, load_encoder
 from sap_vision_assets.errors import TrainingError
 from sap_vision_assets.training import loop
 from sap_vision_assets.training.batches import document_names
@@ -70,6 +70,8 @@ def test_summary_and_files(short_shards: Path, tmp_path: Path) -> None:
         *("model.safetensors", "config.json", "optimizer.pt", "scheduler.pt", "training_state.json"),
         *("tokenizer.json", "tokenizer_config.json", "vocabulary.json"),
     }
+    loaded = load_encoder(str(job.out / "final")).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights(job.out).items())
     state = json.loads((job.out / "checkpoint-4" / "training_state.json").read_text())
     assert state["sampler"] == {"seed": 0, "epoch": 1, "batch": 1}
 
