@@ -92,10 +92,10 @@ def words_of_annotations(folder: Path) -> Iterator[str]:
         yield from json.loads(file.read_text(encoding="utf-8"))["words"]
 
 
-def words_of_contents(num_contents: int) -> Iterator[str]:
-    """Words of synthetic documents of the training split, as they are before they are printed."""
+def words_of_contents(num_contents: int, *, split: str = "train") -> Iterator[str]:
+    """Words of synthetic documents, as they are before they are printed."""
     for index in range(num_contents):
-        content = make_content(random.Random(f"tokenizer/train/{index}"), split="train")
+        content = make_content(random.Random(f"tokenizer/{split}/{index}"), split=split)
         for text in _texts(content):
             yield from text.split()
 
