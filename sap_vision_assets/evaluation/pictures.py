@@ -1,6 +1,7 @@
 """Pictures of a report: confusion matrices, and pages with what was found, wrong and missed on them."""
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ INK, MUTED = "#1c2733", "#7a8794"
 CORRECT, WRONG, MISSED = (26, 127, 75), (200, 38, 44), (214, 116, 0)
 PAGE_WIDTH_PX = 1400
 TAG_FONT_PX = 15
+ITEM = "item."
+"""Short for "lineItem." where space is scarce."""
 MARGIN_PX = 60
 """White that stays around the words where the page is cut to them."""
 THUMBNAIL_BYTES_MAX = 70_000
@@ -100,8 +103,8 @@ def draw_page(
 ) -> Image.Image:
     """The page, RGB, with correct entities green, wrong ones red, missed ones orange, each with its field.
 
-    In a column of correct entities of one field only the topmost bears the name. What is below the last word
-    is cut off.
+    In a table column of correct entities of one field only the topmost bears the name. What is below the last
+    word is cut off.
 
     `boxes` are the words' boxes, norm1000.
     """
@@ -130,7 +133,7 @@ def draw_page(
 
 def _marks(outcome: DocumentOutcome, words_px: Sequence[Box], field_names: Sequence[str]) -> list[_Mark]:
     def name(entity: Entity) -> str:
-        return field_names[entity.field].removeprefix("lineItem.")
+        return re.sub("^lineItem[.]", ITEM, field_names[entity.field])
 
     def mark(entity: Entity, text: str, colour: tuple[int, int, int]) -> _Mark:
         return _Mark(_lines(words_px[entity.start : entity.end]), text, colour)
@@ -156,9 +159,9 @@ def _marks(outcome: DocumentOutcome, words_px: Sequence[Box], field_names: Seque
 
 
 def _is_below_its_like(mark: _Mark, marks: Sequence[_Mark]) -> bool:
-    """Whether another mark of the same text stands above, in the same column of a table."""
+    """Whether another mark of the same line item field stands above, in the same column of the table."""
     x1, y1, x2, _ = mark.boxes[0]
-    return any(
+    return mark.text.startswith(ITEM) and any(
         other.text == mark.text and top < y1 and left < x2 and x1 < right
         for other in marks
         for left, top, right, _ in other.boxes[:1]

@@ -77,3 +77,20 @@ def test_thumbnail_of_the_worst_case_is_small(tmp_path: Path) -> None:
     encoded = thumbnail(tmp_path / "noise.png")
     assert encoded.startswith(b"\xff\xd8\xff")
     assert len(encoded) < THUMBNAIL_BYTES_MAX
+
+
+def test_only_the_first_of_a_table_column_is_named() -> None:
+    page = Image.new("RGB", (500, 500), "white")
+
+    def dark_green(*names: str) -> int:
+        """How much of the page the names and outlines take."""
+        drawn = draw_page(page, BOXES, outcome(labels(*names)), VOCABULARY.field_names)
+        pixels = np.asarray(drawn).astype(int)
+        # Tags are the outline's colour, a little transparent.
+        return int((np.abs(pixels - np.array(CORRECT)).max(axis=-1) <= 40).sum())
+
+    column = dark_green("B-lineItem.quantity", "O", "B-lineItem.quantity", "B-lineItem.quantity")
+    apart = dark_green("B-lineItem.quantity", "O", "B-lineItem.unitPrice", "B-lineItem.discount")
+    assert column < 0.6 * apart
+    # The document's own fields are named each time.
+    assert dark_green("B-plant", "O", "B-plant", "B-plant") > 1.5 * dark_green("B-plant", "O", "O", "O")
