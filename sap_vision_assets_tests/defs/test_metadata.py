@@ -1,0 +1,43 @@
+"""Summaries as metadata."""
+
+from pathlib import Path
+
+import dagster as dg
+from PIL import Image
+
+from sap_vision_assets.defs.metadata import MAX_PICTURE_BYTES, count_table, headline, picture, pictures, table
+
+
+def test_tables_name_their_columns_and_what_is_undefined() -> None:
+    value = table([{"gate": "f1", "value": None}, {"gate": "size", "value": 3.5}])
+    assert [column.name for column in value.schema.columns] == ["gate", "value"]
+    assert [dict(record.data) for record in value.records] == [
+        {"gate": "f1", "value": "undefined"},
+        {"gate": "size", "value": 3.5},
+    ]
+    assert table([]).records == []
+
+
+def test_counts_come_largest_first() -> None:
+    value = count_table("reason", {"a": 1, "b": 3, "c": 1})
+    assert [record.data["reason"] for record in value.records] == ["b", "a", "c"]
+
+
+def test_headline_numbers_are_floats_and_gaps_are_said() -> None:
+    values = headline(
+        {"field_f1": 1, "po_subtype_accuracy": None}, ["field_f1", "po_subtype_accuracy", "other"]
+    )
+    assert values == {"field_f1": 1.0, "po_subtype_accuracy": "undefined, n=0"}
+    assert isinstance(values["field_f1"], float)
+
+
+def test_pictures_are_shown_in_place_when_they_are_small(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "b.png")
+    Image.effect_noise((600, 600), 90).save(tmp_path / "a.png")
+    (tmp_path / "report.html").write_text("no picture")
+    assert (tmp_path / "a.png").stat().st_size > MAX_PICTURE_BYTES
+    shown = pictures(tmp_path)
+    assert list(shown) == ["b"]
+    assert isinstance(shown["b"], dg.MarkdownMetadataValue)
+    assert shown["b"].md_str.startswith("![b](data:image/png;base64,")
+    assert picture(tmp_path / "report.html") is None

@@ -1,0 +1,142 @@
+"""Settings, the home, the launchpad's options, partitions' names."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sap_vision_assets.defs import home as home_module
+from sap_vision_assets.defs.options import (
+    ArchitectureOptions,
+    TrainingOptions,
+    check_options,
+    training_config,
+)
+from sap_vision_assets.defs.partitions import is_domain_name, split_key
+from sap_vision_assets.defs.resources import Settings, load_settings
+from sap_vision_assets.errors import InputError
+from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
+from sap_vision_assets.training.recipes import RECIPES, demo, demo_finetune
+from sap_vision_assets_tests.defs.conftest import QUIET
+
+
+def test_paths_follow_the_home_unless_they_are_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().data_path() == home / "data"
+    assert Path(Settings().store().root.path) == home / "artifacts"
+    assert Settings().vocabulary_path() is None
+    monkeypatch.setenv("SAP_VISION_DATA", str(home / "documents"))
+    monkeypatch.setenv("SAP_VISION_VOCABULARY", str(home / "more.json"))
+    assert Settings().split_folder("acme", "val") == home / "documents" / "acme" / "val"
+    assert Settings().vocabulary_path() == home / "more.json"
+    assert Settings(data_root=str(home / "mine")).data_path() == home / "mine"
+
+
+def test_prepare_home_links_the_instance_settings(home: Path) -> None:
+    assert home_module.prepare_home() == home
+    linked = home / "dagster.yaml"
+    assert linked.is_symlink()
+    assert "storage" in linked.read_text()
+    linked.unlink()
+    linked.write_text("telemetry:\n  enabled: false\n")
+    home_module.prepare_home()
+    assert not linked.is_symlink()
+
+
+def test_a_dangling_link_is_made_anew(home: Path) -> None:
+    (home / "dagster.yaml").symlink_to(home / "moved" / "dagster.yaml")
+    home_module.prepare_home()
+    assert (home / "dagster.yaml").exists()
+
+
+def test_dagster_home_of_ones_own_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(home / "elsewhere"))
+    home_module.prepare_home()
+    assert (home / "elsewhere" / "dagster.yaml").exists()
+    assert not (home / "dagster.yaml").exists()
+
+
+def test_the_settings_file_changes_defaults_that_a_launchpad_leaves_alone(home: Path) -> None:
+    record = {"keep": 7, "floors": {"field_f1": 0.5}, "domain_floors": {"acme": {"field_f1": None}}}
+    (home / "settings.json").write_text(json.dumps(record))
+    seen: list[Settings] = []
+
+    @dg.asset
+    def probe(settings: Settings) -> None:
+        seen.append(settings)
+
+    def launch(config: dict[str, Any]) -> Settings:
+        resources = {"resources": {"settings": {"config": config}}} if config else {}
+        dg.materialize([probe], resources={"settings": load_settings()}, run_config={**resources, **QUIET})
+        return seen.pop()
+
+    for launched in (load_settings(), launch({}), launch({"data_root": "/data"})):
+        assert launched.keep == 7
+        assert launched.floors_of("general").field_f1 == 0.5
+        assert launched.floors_of("general").doc_type_accuracy == 0.95
+        assert launched.floors_of("acme").field_f1 is None
+    assert launch({"floors": {"field_f1": 0.7}}).floors_of("general").field_f1 == 0.7
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1]", "expected an object"),
+        ("{", "correct the file"),
+        ('{"kep": 3}', "'kep' is no setting"),
+        ('{"keep": 0}', "keep"),
+        ('{"floors": {"field_f1": "high"}}', "field_f1"),
+    ],
+)
+def test_a_bad_settings_file_is_refused(home: Path, content: str, said: str) -> None:
+    (home / "settings.json").write_text(content)
+    with pytest.raises(InputError, match="settings.json") as caught:
+        load_settings()
+    assert said in str(caught.value)
+
+
+def test_every_field_of_a_training_can_be_overridden() -> None:
+    training = {field.name for field in dataclasses.fields(TrainingConfig)}
+    architecture = {field.name for field in dataclasses.fields(ArchitectureConfig)}
+    assert set(TrainingOptions.model_fields) == {*training, "recipe"}
+    assert set(ArchitectureOptions.model_fields) == architecture
+
+
+def test_options_change_the_recipe_and_nothing_else() -> None:
+    name, config = training_config(TrainingOptions(recipe=None), "demo")
+    assert (name, config) == ("demo", demo())
+    options = TrainingOptions(recipe="demo_finetune", max_steps=7, warmup_steps=0)
+    name, config = training_config(options, "demo")
+    assert name == "demo_finetune"
+    assert config == dataclasses.replace(demo_finetune(), max_steps=7, warmup_steps=0)
+    options = TrainingOptions(recipe="demo", architecture=ArchitectureOptions(num_layers=2))
+    expected = dataclasses.replace(demo().architecture or ArchitectureConfig(), num_layers=2)
+    assert training_config(options, "demo")[1].architecture == expected
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_every_recipe_can_be_named(recipe: str) -> None:
+    assert training_config(TrainingOptions(recipe=recipe), "demo") == (recipe, RECIPES[recipe]())
+
+
+def test_unknown_recipes_and_fields_are_refused() -> None:
+    with pytest.raises(InputError, match="'large' is unknown; use one of tiny"):
+        training_config(TrainingOptions(recipe="large"), "demo")
+    with pytest.raises(InputError, match="'steps' is no field of a training"):
+        check_options({"steps": 3})
+    check_options({"max_steps": 3, "recipe": "tiny"})
+
+
+@pytest.mark.parametrize("name", ["general", "a", "0", "acme_2-b", "x" * 63])
+def test_domain_names(name: str) -> None:
+    assert is_domain_name(name)
+    assert split_key(name, "val") == f"{name}|val"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "-a", "_a", "a b", "a|b", "a,b", "a/b", "ä", "a.b", "x" * 64, "a\n"]
+)
+def test_names_that_are_no_domains(name: str) -> None:
+    assert not is_domain_name(name)

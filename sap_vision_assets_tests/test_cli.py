@@ -1,0 +1,120 @@
+"""The command's contract: exit statuses, messages, JSON. `run` itself is in defs/test_end_to_end.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sap_vision_assets import cli
+from sap_vision_assets.artifacts import ArtifactStore
+from sap_vision_assets.vocabulary import load_vocabulary
+from sap_vision_assets_tests.defs.conftest import home  # noqa: F401  (a fixture)
+from sap_vision_assets_tests.defs.models import SCORES, publish
+from sap_vision_assets_tests.defs.pages import break_page, write_split
+
+COMMANDS = ("synth", "validate", "import", "labels", "run", "report", "predict", "ui")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"example: sap-vision {command}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nothing"], ["synth", "--out", "x", "--split", "dev", "--num-samples", "1"], ["run", "--set", "x"]],
+)
+def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: sap-vision" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["validate", "/no/such/folder"], "/no/such/folder: is no folder"),
+        (["labels", "--vocabulary", "/no/such.json"], "vocabulary extension /no/such.json"),
+        (["report"], "run `sap-vision run` first"),
+        (["report", "--domain", "acme"], "run `sap-vision run --domain acme` first"),
+        (["predict", "page.json"], "no model is promoted yet"),
+        (["run", "--data", "/no/such/data"], "/no/such/data/general/train: there is no such folder"),
+        (["run", "--domain", "A|b"], "domain 'A|b'"),
+        (["run", "--set", "steps=3"], "'steps' is no field of a training"),
+        (["synth", "--out", "x", "--split", "val", "--num-samples", "1", "--domain", "B c"], "domain 'B c'"),
+        (["import", "sroie", "/no/such/source", "--out", "x"], "/no/such/source"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_1(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("sap-vision: ")
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert shown.out == ""
+
+
+def test_validate_exits_with_1_when_something_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_split(tmp_path, "acme", "train", 3)
+    assert cli.main(["validate", str(tmp_path)]) == 0
+    assert "3 documents accepted, 0 rejected" in capsys.readouterr().out
+    break_page(folder, "train_001")
+    assert cli.main(["validate", str(folder)]) == 1
+    assert "train_001.json" in capsys.readouterr().out
+
+
+def test_labels_lists_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["labels", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert len(record["doc_types"]) == 15
+    assert len(record["po_subtypes"]) == 35
+    assert len(record["fields"]) == 90
+    assert len(record["labels"]) == 181
+    assert record["labels"][1] == f"B-{record['fields'][0]['name']}"
+    assert record["digest"] == load_vocabulary().digest
+    assert cli.main(["labels"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in load_vocabulary().field_names)
+
+
+def test_labels_reads_an_extension_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extension = tmp_path / "more.json"
+    terms = [{"name": "shelfNumber", "sap": "-", "meaning": "Where it lies."}]
+    extension.write_text(json.dumps({"version": 1, "fields": terms}))
+    monkeypatch.setenv("SAP_VISION_VOCABULARY", str(extension))
+    assert cli.main(["labels", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"][-2:] == ["B-shelfNumber", "I-shelfNumber"]
+
+
+def test_a_report_before_export_says_what_is_known(
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = ArtifactStore(home / "artifacts")
+    checkpoint = publish(store, "general/checkpoint", "", {}, {}, "w", config={"recipe": "tiny"})
+    scores = {**SCORES, "po_subtype_accuracy": None}
+    report = publish(store, "general/evaluation_report", "", {"c": checkpoint.digest}, scores, "report.html")
+    assert cli.main(["report", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["field_f1"] == 0.94
+    assert record["po_subtype_accuracy"] is None
+    assert record["latency_ms"] is None
+    assert record["promoted"] is False
+    assert record["digests"]["checkpoint"] == checkpoint.digest
+    assert record["digests"]["evaluation_report"] == report.digest
+    assert record["digests"]["onnx_model"] is None
+    assert cli.main(["report"]) == 0
+    rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["po subtype accuracy"].strip() == "undefined, n=0"
+    assert rows["promoted"].strip() == "no"
