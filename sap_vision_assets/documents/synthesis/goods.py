@@ -89,7 +89,7 @@ def make_items(
             material=fill_pattern(rng, material),
             article=fill_pattern(rng, article),
             day=day + timedelta(days=7 * index if split_dates else 0),
-            detail=_detail(rng, details) if rng.random() < detailed else "",
+            detail=_detail(rng, details) if row["tariff"] != "-" and rng.random() < detailed else "",
             discount=rng.choice((0, 300, 500, 1000, 1250)) if discounts else 0,
         )
         for index, row in enumerate(chosen)
