@@ -355,12 +355,9 @@ def _add_ui(commands: Any) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from sap_vision_assets.defs.home import prepare_home  # noqa: PLC0415
+    from sap_vision_assets.defs.headless import serve  # noqa: PLC0415
 
-    prepare_home()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "sap_vision_assets.definitions"]
-    os.execv(sys.executable, [*command, "-h", arguments.host, "-p", str(arguments.port)])
-    return 0
+    return serve(arguments.host, arguments.port)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,23 @@ def run_graph(
         _execute(instance, MODEL_JOBS[scope.name], partition or None, {**shared, "ops": options}, show)
 
 
+def serve(host: str, port: int) -> int:
+    """Serves the UI and runs the daemon until interrupted; returns the exit status."""
+    prepare_home()
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "sap_vision_assets.definitions"]
+    # `dagster dev` ends its children on SIGINT alone: whatever ends this process reaches it as one.
+    server = subprocess.Popen([*command, "-h", host, "-p", str(port)], start_new_session=True)
+    with _sigterm_interrupts():
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            if server.poll() is None:
+                server.send_signal(signal.SIGINT)
+                server.wait()
+
+
 def _execute(
     instance: dg.DagsterInstance, job: str, partition: str | None, run_config: Mapping[str, Any], show: Print
 ) -> None:

@@ -60,7 +60,7 @@ def publish_model(
     mean_ms: float = 12.0,
     seed: int = 0,
 ) -> dict[str, Artifact]:
-    """Checkpoint to benchmark on the training set and test split that are current; all gates pass by default."""
+    """Checkpoint to benchmark on today's training set and test split; all gates pass by default."""
     partition = "" if scope == "general" else domain
     training_set = store.require(f"{scope}/training_set", partition)
     test_shards = store.require("tokenized_shards", f"{domain}|test")

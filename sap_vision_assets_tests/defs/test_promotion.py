@@ -151,8 +151,8 @@ def test_a_model_that_passes_every_gate_is_promoted(
         ({}, {"domain_floors": {"general": {"field_f1": 0.95}}}, "field_f1"),
     ],
 )
+@pytest.mark.usefixtures("ready")
 def test_one_failing_gate_stops_the_promotion_also_alone(
-    ready: None,
     instance: dg.DagsterInstance,
     store: ArtifactStore,
     model: dict[str, Any],

@@ -92,7 +92,7 @@ def test_the_settings_file_changes_defaults_that_a_launchpad_leaves_alone(home: 
 )
 def test_a_bad_settings_file_is_refused(home: Path, content: str, said: str) -> None:
     (home / "settings.json").write_text(content)
-    with pytest.raises(InputError, match="settings.json") as caught:
+    with pytest.raises(InputError, match="settings") as caught:
         load_settings()
     assert said in str(caught.value)
 
@@ -122,7 +122,7 @@ def test_every_recipe_can_be_named(recipe: str) -> None:
 
 
 def test_unknown_recipes_and_fields_are_refused() -> None:
-    with pytest.raises(InputError, match="'large' is unknown; use one of tiny"):
+    with pytest.raises(InputError, match="'large' is unknown"):
         training_config(TrainingOptions(recipe="large"), "demo")
     with pytest.raises(InputError, match="'steps' is no field of a training"):
         check_options({"steps": 3})
