@@ -31,6 +31,7 @@ from sap_vision_assets.defs.resources import Settings, load_settings
 from sap_vision_assets.defs.scopes import CHECKPOINT, scope_of
 from sap_vision_assets.errors import SapVisionError
 
+_INTERRUPTED = "DagsterExecutionInterruptedError"
 _POLL_S = 0.5
 _WORKER = "sap_vision_assets.defs.run_worker"
 Print = Callable[[str], None]
@@ -196,8 +197,9 @@ class _Progress:
         elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
             self._show(f"  {name}: skipped, since something before it failed")
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and not self.failures:
-            self.failures.append(f"{name}: {_cause(event)}")
-            self._show(f"  {name}: FAILED")
+            cause = _cause(event)
+            self.failures.append(f"{name}: {cause}")
+            self._show(f"  {name}: {'interrupted' if _INTERRUPTED in cause else 'FAILED'}")
 
     def _take_check(self, evaluation: dg.AssetCheckEvaluation) -> None:
         name = f"{evaluation.asset_key.to_user_string()}, check {evaluation.check_name}"

@@ -1,4 +1,4 @@
-"""The real graph on a dozen pages: `sap-vision run`, what it leaves, what a second run does, how it is cancelled.
+"""The real graph on a dozen pages: `sap-vision run`, what it leaves, a second run, and a cancelled one.
 
 One training with the tiny recipe serves all tests of this file; floors are lowered, for it learns nothing.
 """
@@ -23,7 +23,7 @@ from sap_vision_assets.defs.publishing import UP_TO_DATE
 from sap_vision_assets_tests.defs.conftest import checks, failure, run, statuses
 from sap_vision_assets_tests.defs.pages import write_split
 
-SETTINGS = {"floors": {"doc_type_accuracy": 0.0, "field_f1": 0.0}, "workers": 1, "progress_interval_s": 0.01}
+SETTINGS = {"floors": {"doc_type_accuracy": 0.0, "field_f1": 0.0}, "workers": 1, "progress_interval_s": 1.0}
 TINY = {"recipe": "tiny", "max_steps": 6, "eval_every_steps": 3}
 COMMAND = [sys.executable, "-m", "sap_vision_assets.cli", "run"]
 TRAINED = [*COMMAND, "--recipe=tiny", "--set=max_steps=6", "--set=eval_every_steps=3"]
