@@ -93,7 +93,7 @@ class TrainingConfig:
     """One a device; on a CPU each gets its share of the cores."""
     strategy: Strategy = "ddp"
     max_restarts: int = 0
-    """How often torchrun starts all processes again, from the newest checkpoint, after one has died."""
+    """How often all processes are started again, from the newest checkpoint, after one has failed."""
     loader_workers: int = 0
     """Processes a rank reads batches with; 0 reads between the steps, which a CPU wants."""
     collective_timeout_s: float = 1800

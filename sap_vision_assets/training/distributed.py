@@ -1,10 +1,11 @@
 """Processes and devices: the only file that knows of process groups and of wrapped models."""
 
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -70,8 +71,8 @@ def start(timeout_s: float) -> World:
 
 
 def stop(world: World) -> None:
-    """Leaves the process group."""
-    if world.size > 1:
+    """Leaves the process group after the last exchange, where that can be done; else `leave` must follow."""
+    if world.size > 1 and dist.get_backend() == "nccl":
         dist.destroy_process_group()
 
 
@@ -88,6 +89,17 @@ def wrap(model: nn.Module, world: World, strategy: Strategy) -> nn.Module:
 def accumulate_only(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, backward adds up this rank's gradients and does not average them over the ranks."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process with `status` at once, without destroying anything.
+
+    A gloo process group that is destroyed holds the interpreter's lock and waits for its thread, which may just
+    want that lock to let go of a tensor. On a busy machine ranks hung there for ever (torch 2.13).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def is_lost_peer(error: BaseException) -> bool:

@@ -34,6 +34,10 @@ _TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "
 _LINES_KEPT = 20
 
 
+class TrainingStoppedError(TrainingError):
+    """The training was asked to end, and did; it is not started again by itself."""
+
+
 def launch(
     job: TrainingJob,
     *,
@@ -43,14 +47,13 @@ def launch(
 ) -> dict[str, Any]:
     """Trains in subprocesses under torchrun and returns the summary; at once when `job.out` is finished.
 
-    `env` is added to this process's environment. `on_line` gets each line of output, without the
-    environment's secrets. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the
-    ranks save a checkpoint within the config's shutdown_grace_s and are killed after it; none is left when
-    this returns.
+    `env` is added to this process's environment. `on_line` gets each line of output, without secrets of the
+    environment. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the ranks save
+    a checkpoint within the config's shutdown_grace_s and are killed after it; none is left when this returns.
 
-    Raises TrainingError naming the rank that failed and its cause, or that the training was stopped. What the
-    ranks found wrong with their input comes as its own InputError, CheckpointError, ArtifactError or
-    VocabularyMismatchError.
+    Raises TrainingError naming the rank that failed and its cause, after the config's max_restarts, and
+    TrainingStoppedError. What is wrong with the input comes as its own InputError, CheckpointError,
+    ArtifactError or VocabularyMismatchError, without a restart.
     """
     summary = folders.finished_summary(job.out)
     if summary is not None:
@@ -58,17 +61,38 @@ def launch(
     _require_writable(job.out)
     environment = _environment(env, job.config)
     redact = _redactor(environment)
+    last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
+
+    def take(line: str) -> None:
+        last_lines.append(redact(line))
+        if on_line is not None:
+            on_line(last_lines[-1])
+
+    # Not torchrun's own --max-restarts: its ranks meet in a store that still has the dead ones' addresses
+    # (pytorch/pytorch#135712), and it starts again whatever the reason was.
+    for restarts_left in range(job.config.max_restarts, -1, -1):
+        try:
+            return _run_once(job, environment, redact, take, stop_event)
+        except TrainingStoppedError:
+            raise
+        except TrainingError as error:
+            error.add_note("last lines of output:\n" + "\n".join(last_lines))
+            if restarts_left == 0:
+                raise
+            take(f"{error}; starts again, {restarts_left} restarts are left")
+    raise AssertionError("the last round returns or raises")
+
+
+def _run_once(
+    job: TrainingJob,
+    environment: Mapping[str, str],
+    redact: Callable[[str], str],
+    take: Callable[[str], None],
+    stop_event: threading.Event | None,
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="sap_vision_training_") as scratch:
         failures_file = Path(scratch) / "failures.json"
-        environment[FAILURES_ENV] = str(failures_file)
-        process = _start(job, Path(scratch), environment)
-        last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
-
-        def take(line: str) -> None:
-            last_lines.append(redact(line))
-            if on_line is not None:
-                on_line(last_lines[-1])
-
+        process = _start(job, Path(scratch), {**environment, FAILURES_ENV: str(failures_file)})
         grace_s = job.config.shutdown_grace_s + TORCHRUN_MARGIN_S
         was_stopped = False
         try:
@@ -76,17 +100,16 @@ def launch(
         finally:
             # Also after a normal end: no helper process of a rank outlives it.
             end_family(process, mark=str(failures_file), grace_s=grace_s)
-        summary = folders.finished_summary(job.out)
-        if summary is not None and process.returncode == 0:
-            return summary
         failures = json.loads(failures_file.read_text()) if failures_file.exists() else []
-        causes = [one for one in failures if one["exitcode"] not in (STOPPED_STATUS, LOST_PEER_STATUS)]
-        if causes:
-            raise _cause(causes, redact)
-        if was_stopped or failures or process.returncode == 128 + signal.SIGTERM:
-            raise _stopped(job.out)
-        tail = "\n".join(last_lines)
-        raise TrainingError(f"torchrun ended with status {process.returncode}; its last lines:\n{tail}")
+    summary = folders.finished_summary(job.out)
+    if summary is not None and process.returncode == 0:
+        return summary
+    causes = [one for one in failures if one["exitcode"] not in (STOPPED_STATUS, LOST_PEER_STATUS)]
+    if causes:
+        raise _cause(causes, redact)
+    if was_stopped or failures or process.returncode == 128 + signal.SIGTERM:
+        raise _stopped(job.out)
+    raise TrainingError(f"torchrun ended with status {process.returncode} and named no rank")
 
 
 def end_family(process: "subprocess.Popen[str]", *, mark: str, grace_s: float) -> None:
@@ -126,7 +149,7 @@ def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "sub
     command = [
         *(sys.executable, "-m", "sap_vision_assets.training.agent", "--standalone"),
         f"--nproc-per-node={job.config.num_processes}",
-        f"--max-restarts={job.config.max_restarts}",
+        "--max-restarts=0",
         f"--shutdown-timeout={int(job.config.shutdown_grace_s)}",
         f"--log-dir={scratch / 'torchrun'}",
         *("-m", "sap_vision_assets.training.worker", str(job_file)),
@@ -185,10 +208,10 @@ def _drain(lines: "queue.SimpleQueue[str]", take: Callable[[str], None], *, time
         return
 
 
-def _stopped(out: Path) -> TrainingError:
+def _stopped(out: Path) -> TrainingStoppedError:
     newest = folders.newest(out)
     where = f"goes on from {newest}" if newest else "begins anew: no checkpoint had been saved"
-    return TrainingError(f"the training was stopped; started again with the same directory it {where}")
+    return TrainingStoppedError(f"the training was stopped; started again with the same directory it {where}")
 
 
 def _cause(failures: list[dict[str, Any]], redact: Callable[[str], str]) -> SapVisionError:

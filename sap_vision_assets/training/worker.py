@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -46,7 +47,6 @@ def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: Fa
             stack.enter_context(sole_writer(job.out))
             folders.sweep(job.out)
         world = distributed.start(job.config.collective_timeout_s)
-        stack.callback(distributed.stop, world)
         report: Report = lambda _: None  # noqa: E731
         # Nobody reads the directory before rank 0 has swept it.
         world.barrier()
@@ -55,7 +55,10 @@ def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: Fa
             report = stack.enter_context(_reports(job))
             if run.resumed_from is not None:
                 print(f"goes on from step {run.resumed_from}", flush=True)
-        return train(run, report=report, stop_requested=stop_requested)
+        summary = train(run, report=report, stop_requested=stop_requested)
+        # Not after an error: the other ranks would not answer.
+        distributed.stop(world)
+        return summary
 
 
 @record
@@ -116,5 +119,20 @@ def _reports(job: TrainingJob) -> Iterator[Report]:
         yield report
 
 
+def run_and_leave() -> NoReturn:
+    """`main`, as a process of its own."""
+    status: int | str | None = 1
+    try:
+        main()
+        status = 0
+    except SystemExit as error:
+        status = error.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+    except BaseException:  # noqa: BLE001  printed as the interpreter would
+        traceback.print_exc()
+    distributed.leave(status if isinstance(status, int) else int(status is not None))
+
+
 if __name__ == "__main__":
-    main()
+    run_and_leave()
