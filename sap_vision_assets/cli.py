@@ -154,11 +154,11 @@ def _add_import(commands: Any) -> None:
         "import",
         _import,
         "Convert a public data set into a domain of a data root.",
-        "sap-vision import sroie downloads/sroie --out data --domain receipts",
+        "sap-vision import sroie downloads/sroie data --domain receipts",
     )
     parser.add_argument("format", choices=("funsd", "sroie"), help="format of the source")
     parser.add_argument("source", type=Path, metavar="SRC", help="folder of the data set")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="data root to write into")
+    parser.add_argument("out", type=Path, metavar="OUT", help="data root to write into")
     parser.add_argument(
         "--domain", metavar="D", help="domain to write (default: forms for funsd, receipts for sroie)"
     )
