@@ -27,6 +27,24 @@ def count_table(kind: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
     return table([{kind: name, "count": count} for name, count in ordered])
 
 
+def score_table(kind: str, scores: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Scores by name, the most frequent first; without what neither occurred nor was predicted."""
+    seen = [row for row in scores if row["support"] or row["num_predicted"]]
+    return table(
+        [
+            {
+                kind: row["name"],
+                **{
+                    name: None if row[name] is None else round(float(row[name]), 4)
+                    for name in ("f1", "precision", "recall")
+                },
+                "support": row["support"],
+            }
+            for row in sorted(seen, key=lambda row: (-row["support"], row["name"]))
+        ]
+    )
+
+
 def picture(file: Path) -> dg.MarkdownMetadataValue | None:
     """The picture shown in place, or None when it is too large for the event log or no PNG or JPEG."""
     kind = _PICTURE_TYPES.get(file.suffix.lower())

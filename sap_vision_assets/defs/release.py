@@ -1,5 +1,6 @@
 """Bodies of what follows a checkpoint: evaluation, export, latency, promotion."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import dagster as dg
 from sap_vision_assets.artifacts import Artifact, ArtifactSpec, JsonObject, code_version
 from sap_vision_assets.defs import gating
 from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
-from sap_vision_assets.defs.metadata import headline, pictures, table
+from sap_vision_assets.defs.metadata import headline, pictures, score_table, table
 from sap_vision_assets.defs.partitions import TEST, VAL, split_key
 from sap_vision_assets.defs.publishing import (
     UP_TO_DATE,
@@ -50,6 +51,7 @@ def evaluate_checkpoint(
         context.log.info(f"{spec.asset} {partition}: {UP_TO_DATE}")
     _evaluate_promoted(context, settings, scope, artifact)
     report = gating.quality_gates(store, settings, scope, artifact)
+    scores = json.loads((artifact.path / "report.json").read_bytes())
     return materialized(
         artifact,
         {
@@ -58,6 +60,8 @@ def evaluate_checkpoint(
             "gates": table(
                 [{"gate": gate.name, "passed": gate.passed, "finding": gate.text} for gate in report]
             ),
+            "fields": score_table("field", scores["fields"]["per_field"]),
+            "doc_types": score_table("doc_type", scores["doc_type"]["per_class"]),
             "report_html": dg.MetadataValue.path(str(artifact.path / "report.html")),
             "report_json": dg.MetadataValue.path(str(artifact.path / "report.json")),
             **pictures(artifact.path),

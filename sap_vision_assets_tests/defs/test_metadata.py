@@ -5,7 +5,15 @@ from pathlib import Path
 import dagster as dg
 from PIL import Image
 
-from sap_vision_assets.defs.metadata import MAX_PICTURE_BYTES, count_table, headline, picture, pictures, table
+from sap_vision_assets.defs.metadata import (
+    MAX_PICTURE_BYTES,
+    count_table,
+    headline,
+    picture,
+    pictures,
+    score_table,
+    table,
+)
 
 
 def test_tables_name_their_columns_and_what_is_undefined() -> None:
@@ -21,6 +29,31 @@ def test_tables_name_their_columns_and_what_is_undefined() -> None:
 def test_counts_come_largest_first() -> None:
     value = count_table("reason", {"a": 1, "b": 3, "c": 1})
     assert [record.data["reason"] for record in value.records] == ["b", "a", "c"]
+
+
+def test_scores_come_with_the_most_frequent_first_and_gaps_are_said() -> None:
+    nothing = {"f1": None, "precision": None, "recall": None}
+    value = score_table(
+        "field",
+        [
+            {"name": "taxId", "support": 0, "num_predicted": 0, **nothing},
+            {
+                "name": "netAmount",
+                "support": 3,
+                "num_predicted": 2,
+                "f1": 0.8,
+                "precision": 1.0,
+                "recall": 2 / 3,
+            },
+            {"name": "dueDate", "support": 0, "num_predicted": 1, **nothing},
+            {"name": "documentDate", "support": 9, "num_predicted": 0, **nothing, "recall": 0.0},
+        ],
+    )
+    assert [tuple(record.data.values()) for record in value.records] == [
+        ("documentDate", "undefined", "undefined", 0.0, 9),
+        ("netAmount", 0.8, 1.0, 0.6667, 3),
+        ("dueDate", "undefined", "undefined", "undefined", 0),
+    ]
 
 
 def test_headline_numbers_are_floats_and_gaps_are_said() -> None:
