@@ -66,7 +66,7 @@ def run_graph(
     scope, partition = scope_of(domain)
     shared = {"resources": {"settings": {"config": dict(settings)}}} if settings else {}
     options = {f"{scope.name}__{CHECKPOINT}": {"config": dict(training)}} if training else {}
-    with dg.DagsterInstance.get() as instance, _sigterm_interrupts():
+    with dg.DagsterInstance.get() as instance, _interruptible():
         for run_id in fail_dead_runs(instance, launched_here=False):
             show(f"run {run_id[:8]} of an earlier process was ended as failed: that process is gone")
         register_domains(instance, [GENERAL, domain])
@@ -79,9 +79,9 @@ def serve(host: str, port: int) -> int:
     """Serves the UI and runs the daemon until interrupted; returns the exit status."""
     prepare_home()
     command = [sys.executable, "-m", "dagster", "dev", "-m", "sap_vision_assets.definitions"]
-    # `dagster dev` ends its children on SIGINT alone: whatever ends this process reaches it as one.
-    server = subprocess.Popen([*command, "-h", host, "-p", str(port)], start_new_session=True)
-    with _sigterm_interrupts():
+    with _interruptible():
+        # `dagster dev` ends its children on SIGINT alone: whatever ends this process reaches it as one.
+        server = subprocess.Popen([*command, "-h", host, "-p", str(port)], start_new_session=True)
         try:
             return server.wait()
         except KeyboardInterrupt:
@@ -152,13 +152,19 @@ def _is_being_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: in order."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGINT end this process in order, as KeyboardInterrupt; children start with both in force.
+
+    Shells without job control have what runs in the background ignore SIGINT, and children inherit that.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Progress:

@@ -144,15 +144,27 @@ def _with_defaults(settings: Settings, record: Mapping[str, Any]) -> Settings:
 
     A launchpad that overrides one field of a resource takes all others from the class, not from the object.
     """
-    fields: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for name in record:
-        declared = Settings.model_fields[name]
         value = getattr(settings, name)
-        default = (
+        defaults[name] = (
             {key: item.model_dump() for key, item in value.items()} if isinstance(value, dict) else value
         )
-        fields[name] = (
-            declared.annotation,
-            Field(default, description=declared.description, validate_default=True),
-        )
-    return create_model("Settings", __base__=Settings, **fields)()
+    return _redefined(Settings, defaults)()
+
+
+def _redefined(config: Any, defaults: Mapping[str, Any]) -> Any:
+    """A class like `config` with other defaults of the named fields.
+
+    Floors become a class of their own: Dagster loses a null in the default of a nested config, and the gate
+    that it switches off would be on.
+    """
+    fields: dict[str, Any] = {}
+    for name, default in defaults.items():
+        declared = config.model_fields[name]
+        kind, value = declared.annotation, default
+        if isinstance(default, FloorSettings):
+            kind = _redefined(FloorSettings, default.model_dump())
+            value = kind()
+        fields[name] = (kind, Field(value, description=declared.description, validate_default=True))
+    return create_model(config.__name__, __base__=config, **fields)
