@@ -94,8 +94,8 @@ def accumulate_only(model: nn.Module) -> AbstractContextManager[None]:
 def leave(status: int) -> NoReturn:
     """Ends the process with `status` at once, without destroying anything.
 
-    A gloo process group that is destroyed holds the interpreter's lock and waits for its thread, which may just
-    want that lock to let go of a tensor. On a busy machine ranks hung there for ever (torch 2.13).
+    A gloo process group that is destroyed holds the interpreter's lock and waits for its thread, which may
+    just want that lock to let go of a tensor. On a busy machine ranks hung there for ever (torch 2.13).
     """
     sys.stdout.flush()
     sys.stderr.flush()
