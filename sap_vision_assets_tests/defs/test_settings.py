@@ -59,7 +59,11 @@ def test_dagster_home_of_ones_own_is_kept(home: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_settings_file_changes_defaults_that_a_launchpad_leaves_alone(home: Path) -> None:
-    record = {"keep": 7, "floors": {"field_f1": 0.5}, "domain_floors": {"acme": {"field_f1": None}}}
+    record = {
+        "keep": 7,
+        "floors": {"field_f1": 0.5, "latency_ms_max": None},
+        "domain_floors": {"acme": {"field_f1": None}},
+    }
     (home / "settings.json").write_text(json.dumps(record))
     seen: list[Settings] = []
 
@@ -76,6 +80,7 @@ def test_the_settings_file_changes_defaults_that_a_launchpad_leaves_alone(home: 
         assert launched.keep == 7
         assert launched.floors_of("general").field_f1 == 0.5
         assert launched.floors_of("general").doc_type_accuracy == 0.95
+        assert launched.floors_of("general").latency_ms_max is None
         assert launched.floors_of("acme").field_f1 is None
     assert launch({"floors": {"field_f1": 0.7}}).floors_of("general").field_f1 == 0.7
 
