@@ -48,8 +48,8 @@ def test_two_ranks_equal_one(two_ranks: TrainingJob, tmp_path: Path) -> None:
         config=replace(two_ranks.config, num_processes=1, gradient_accumulation_steps=2),
     )
     train_here(one)
-    # Worst seen: 2e-6; the order of sums differs, and 60 updates carry it on.
-    assert losses(two_ranks.out) == pytest.approx(losses(one.out), rel=1e-4)
+    # Seen: equal to the bit, for two numbers have one sum; the libraries do not promise it.
+    assert losses(two_ranks.out) == pytest.approx(losses(one.out), rel=1e-5)
 
 
 def test_interrupted_then_killed_then_equal_to_the_unbroken_run(
@@ -77,7 +77,17 @@ def test_interrupted_then_killed_then_equal_to_the_unbroken_run(
         launch(job, env=ENV, on_line=kill_rank_1)
     assert not family()
 
-    assert launch(job, env=ENV)["resumed_from"] == 25
+    # Killed once more, and this time started again by itself.
+    lines: list[str] = []
+
+    def kill_rank_0(line: str) -> None:
+        lines.append(line)
+        if line.startswith("step 40/") and not any("starts again" in line for line in lines):
+            rank_process(0).send_signal(signal.SIGKILL)
+
+    job = replace(job, config=replace(job.config, max_restarts=1))
+    assert launch(job, env=ENV, on_line=kill_rank_0)["resumed_from"] == 25
+    assert any(line.startswith("rank 0 was ended by SIGKILL") for line in lines)
     assert losses(job.out) == losses(two_ranks.out)
     expected = load_file(two_ranks.out / "final" / "model.safetensors")
     found = load_file(job.out / "final" / "model.safetensors")

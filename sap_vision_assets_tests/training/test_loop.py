@@ -38,12 +38,12 @@ def test_tiny_learns_twelve_documents_by_heart(short_shards: Path, tmp_path: Pat
     job = make_job(
         short_shards,
         tmp_path / "out",
-        max_steps=90,
+        max_steps=60,
         batch_size=12,
         learning_rate=1e-2,
         warmup_steps=5,
-        eval_every_steps=90,
-        save_every_steps=90,
+        eval_every_steps=60,
+        save_every_steps=60,
     )
     summary = train_here(job)
     assert summary is not None
@@ -80,27 +80,23 @@ def test_summary_and_files(short_shards: Path, tmp_path: Path) -> None:
 def test_accumulation_gives_the_whole_batchs_gradient(
     batch_size: int, accumulation: int, shards: Path, tmp_path: Path
 ) -> None:
-    def gradients(batch_size: int, accumulation: int, name: str) -> tuple[Tensor, Tensor]:
+    def gradients(batch_size: int, accumulation: int, name: str) -> tuple[Tensor, dict[str, Tensor]]:
         job = make_job(
             shards, tmp_path / name, batch_size=batch_size, gradient_accumulation_steps=accumulation
         )
         run = _run(job)
         shares_M3 = loop._accumulate_gradients(run, next(loop._read(run)))
         assert len(shares_M3) == accumulation
-        return shares_M3.sum(dim=0), torch.cat(
-            [
-                parameter.grad.flatten()
-                for parameter in run.raw_model.parameters()
-                if parameter.grad is not None
-            ]
-        )
+        named = run.raw_model.named_parameters()
+        return shares_M3.sum(dim=0), {name: parameter.grad for name, parameter in named}
 
     total = batch_size * accumulation
     expected_loss, expected = gradients(total, 1, "whole")
     loss, gradient = gradients(batch_size, accumulation, "parts")
-    # Worst seen: 3e-7 of the loss, 2e-6 of the gradients' norm.
-    assert loss.tolist() == pytest.approx(expected_loss.tolist(), rel=3e-6)
-    assert (gradient - expected).norm() <= 1e-5 * expected.norm()
+    # Worst seen: 2e-7 of the loss, 7e-6 of a parameter's gradient; a key bias's is 0 but for rounding.
+    assert loss.tolist() == pytest.approx(expected_loss.tolist(), rel=2e-6)
+    for name, exact in expected.items():
+        assert (gradient[name] - exact).norm() <= 1e-4 * exact.norm().clamp(min=1e-3), name
 
 
 @pytest.mark.parametrize("killed_after", [2, 7])
@@ -208,8 +204,8 @@ def test_half_precision_trains_on_a_cpu(precision: str, shards: Path, tmp_path: 
     summary = train_here(half)
     assert summary is not None
     assert summary["precision"] == precision
-    # Worst seen: 2e-3 (bf16 has 8 bits).
-    assert losses(half.out) == pytest.approx(losses(exact.out), rel=0.02)
+    # Worst seen: 1.3e-5 in bf16, 1e-6 in fp16.
+    assert losses(half.out) == pytest.approx(losses(exact.out), rel=2e-4)
     assert losses(half.out) != losses(exact.out)
     assert all(tensor.dtype == torch.float32 for tensor in weights(half.out).values())
 
