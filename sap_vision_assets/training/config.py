@@ -12,6 +12,7 @@ from sap_vision_assets.errors import InputError
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["none", "tensorboard", "wandb"]
 Strategy = Literal["ddp"]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,16 @@ class TrainingConfig:
     warmup_steps: int = 0
     weight_decay: float = 0.01
     """AdamW's; biases, LayerNorms and the position biases have none."""
+    optimizer: OptimizerName = "adamw"
+    """muon: orthogonal updates for the layers' matrices, AdamW for the rest. From scratch it needs about half
+    the documents (docs/performance.md); published weights were made with AdamW and go on with it."""
+    position_bias_rate_factor: float = 1.0
+    """Learning rate of the relative position biases, as a multiple of learning_rate. Scores get them divided
+    by sqrt(head size), so that from scratch they have far to go."""
+    doc_type_loss_weight: float = 1.0
+    """Of a page's document type, beside the 1 of the words' labels. A page's one label makes gradients many
+    times as large and as noisy as its words', so that from scratch a small weight lets both learn sooner."""
+    po_subtype_loss_weight: float = 1.0
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     """L2 norm of all gradients together, above which they are scaled down."""
@@ -118,7 +129,10 @@ class TrainingConfig:
             ),
             *("num_processes", "collective_timeout_s", "shutdown_grace_s"),
         )
-        for name in ("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"):
+        for name in (
+            *("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"),
+            *("position_bias_rate_factor", "doc_type_loss_weight", "po_subtype_loss_weight"),
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative")
         if self.warmup_steps >= self.max_steps:
@@ -128,7 +142,10 @@ class TrainingConfig:
             )
         if not 0 < self.adam_beta2 < 1:
             raise InputError(f"adam_beta2={self.adam_beta2} must be between 0 and 1")
-        for name, choices in (("precision", Precision), ("tracker", Tracker), ("strategy", Strategy)):
+        for name, choices in (
+            *(("precision", Precision), ("tracker", Tracker), ("strategy", Strategy)),
+            ("optimizer", OptimizerName),
+        ):
             if getattr(self, name) not in get_args(choices):
                 raise InputError(f"{name}={getattr(self, name)!r} is unknown; use one of {get_args(choices)}")
         if self.initial_weights is not None and self.architecture is None:

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor
 
-from sap_vision_assets.encoder import EncoderConfig, MultiTaskLayoutLMv3
+from sap_vision_assets.encoder import EncoderConfig, MultiTaskLayoutLMv3, start_local
 from sap_vision_assets.errors import CheckpointError, InputError
 from sap_vision_assets.shards.tokenizer import Tokenizer
 from sap_vision_assets.training import checkpoint, folders
@@ -33,7 +33,9 @@ def make_model(job: TrainingJob, *, tokenizer: Tokenizer, vocabulary: Vocabulary
     config = encoder_config(job.config.architecture, tokenizer, vocabulary)
     if job.config.initial_weights is not None:
         return _from_published(job.config.initial_weights, config)
-    return MultiTaskLayoutLMv3(config)
+    model = MultiTaskLayoutLMv3(config)
+    start_local(model.layoutlmv3.encoder)
+    return model
 
 
 def encoder_config(

@@ -47,9 +47,10 @@ def launch(
 ) -> dict[str, Any]:
     """Trains in subprocesses under torchrun and returns the summary; at once when `job.out` is finished.
 
-    `env` is added to this process's environment. `on_line` gets each line of output, without secrets of the
-    environment. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the ranks save
-    a checkpoint within the config's shutdown_grace_s and are killed after it; none is left when this returns.
+    `env` is added to this process's environment. `on_line` gets each line of output, without the secrets in
+    the environment. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the ranks
+    save a checkpoint within the config's shutdown_grace_s and are killed after it; none is left when this
+    returns.
 
     Raises TrainingError naming the rank that failed and its cause, after the config's max_restarts, and
     TrainingStoppedError. What is wrong with the input comes as its own InputError, CheckpointError,

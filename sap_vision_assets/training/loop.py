@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sap_vision_assets.encoder import (
     LossCounts,
+    LossWeights,
     MultiTaskOutput,
     count_targets,
     multitask_loss,
@@ -120,9 +121,11 @@ def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
         ]
     ).sum(dim=0)
     counts = LossCounts.unstack(world.sum(counts_3.to(world.device)))
+    config = run.job.config
+    weights = LossWeights(doc_type=config.doc_type_loss_weight, po_subtype=config.po_subtype_loss_weight)
     losses = []
     for index, (micro, batch) in enumerate(micro_batches):
-        _seed_dropout(run.job.config.seed, micro)
+        _seed_dropout(config.seed, micro)
         moved = batch.to(world.device)
         is_last = index == len(micro_batches) - 1
         with nullcontext() if is_last else distributed.accumulate_only(run.model):
@@ -139,6 +142,7 @@ def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
                 doc_type_B=moved.doc_type_B,
                 po_subtype_B=moved.po_subtype_B,
                 counts=counts,
+                weights=weights,
             )
             # The ranks' gradients will be averaged, and are to be added.
             run.scaler.scale(loss.total * world.size).backward()  # type: ignore[no-untyped-call]
