@@ -11,8 +11,8 @@ export SAP_VISION_HOME ?= $(CURDIR)/.sap_vision
 DATA := $(SAP_VISION_HOME)/data
 
 # The demo's documents: enough for the floors of the evaluation report on two CPU cores (docs/results.md).
-DEMO_TRAIN ?= 4000
-DEMO_VAL ?= 200
+DEMO_TRAIN ?= 6000
+DEMO_VAL ?= 300
 DEMO_TEST ?= 600
 
 .PHONY: install demo test check ui

@@ -1,7 +1,14 @@
 """The model: LayoutLMv3 with three heads, on attention that is fast and whose position biases learn."""
 
+from sap_vision_assets.encoder.attention import start_local
 from sap_vision_assets.encoder.config import EncoderConfig
-from sap_vision_assets.encoder.loss import LossCounts, MultiTaskLoss, count_targets, multitask_loss
+from sap_vision_assets.encoder.loss import (
+    LossCounts,
+    LossWeights,
+    MultiTaskLoss,
+    count_targets,
+    multitask_loss,
+)
 from sap_vision_assets.encoder.model import (
     MultiTaskLayoutLMv3,
     MultiTaskOutput,
@@ -12,6 +19,7 @@ from sap_vision_assets.encoder.model import (
 __all__ = [
     "EncoderConfig",
     "LossCounts",
+    "LossWeights",
     "MultiTaskLayoutLMv3",
     "MultiTaskLoss",
     "MultiTaskOutput",
@@ -19,4 +27,5 @@ __all__ = [
     "load_encoder",
     "multitask_loss",
     "pages_to_pixel_values",
+    "start_local",
 ]

@@ -8,6 +8,7 @@ Shapes: B batch, T text tokens and patches, D hidden, H heads, K head size (D / 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +32,9 @@ def distance_buckets(max_distance: int, *, num_buckets: int, far: int, device: t
     exact = half // 2
     size = distance.abs()
     # The same float32 expression as transformers': a bucket's border must not move by rounding.
-    growing = exact + (torch.log(size.clamp(min=1).float() / exact) / math.log(far / exact) * (half - exact)).to(
-        torch.long
-    )
+    growing = exact + (
+        torch.log(size.clamp(min=1).float() / exact) / math.log(far / exact) * (half - exact)
+    ).to(torch.long)
     return (distance > 0).long() * half + torch.where(size < exact, size, growing.clamp(max=half - 1))
 
 
@@ -158,3 +159,54 @@ def _lookup(table: nn.Linear, coordinate: Tensor, max_distance: int, *, far: int
     distance = coordinate[..., None, :].long() - coordinate[..., :, None].long() + max_distance
     bias: Tensor = bias_HR.index_select(1, distance.flatten()).unflatten(1, distance.shape)
     return bias
+
+
+def start_local(encoder: BiasedEncoder) -> None:
+    """Sets the position biases of a new encoder so that its heads begin by looking where captions stand.
+
+    With random biases a new encoder spreads each head over the whole page, and its tables, which are divided
+    by sqrt(K), have far to go: in minutes it never learns to read a value's caption (docs/performance.md).
+    The first three heads start with one place each: the words before, the row to the left, the column above.
+    The others stay open, and all of it remains trainable.
+    """
+    config = encoder.config
+    scale = math.sqrt(config.hidden_size / config.num_attention_heads)
+    tables = (
+        (encoder.rel_pos_bias, int(config.max_position_embeddings), int(config.max_rel_pos), 0),
+        (encoder.rel_pos_x_bias, MAX_DISTANCE_NORM1000, int(config.max_rel_2d_pos), 1),
+        (encoder.rel_pos_y_bias, MAX_DISTANCE_NORM1000, int(config.max_rel_2d_pos), 2),
+    )
+    with torch.no_grad():
+        for table, max_distance, far, place in tables:
+            distance = torch.arange(-max_distance, max_distance + 1)
+            buckets = distance_buckets(
+                max_distance, num_buckets=table.in_features, far=far, device=torch.device("cpu")
+            )
+            members = torch.bincount(buckets, minlength=table.in_features).clamp(min=1)
+            for head, shapes in zip(range(table.out_features), _FIRST_LOOKS, strict=False):
+                logit = shapes[place](distance.float().clamp(-far, far))
+                table.weight[head] = torch.bincount(buckets, logit, table.in_features) / members * scale
+
+
+def _nowhere(distance: Tensor) -> Tensor:
+    return torch.zeros_like(distance)
+
+
+def _within(reach: float) -> Callable[[Tensor], Tensor]:
+    return lambda distance: -(distance.abs() / reach).clamp(max=4)
+
+
+def _before(reach: float) -> Callable[[Tensor], Tensor]:
+    return lambda distance: torch.where(distance < 0, -(distance.abs() / reach).clamp(max=4), -4.0)
+
+
+def _after(reach: float) -> Callable[[Tensor], Tensor]:
+    return lambda distance: _before(reach)(-distance)
+
+
+# Logits by signed distance, key minus query: in tokens, in x and in y (norm1000).
+_FIRST_LOOKS: tuple[tuple[Callable[[Tensor], Tensor], ...], ...] = (
+    (_before(2), _nowhere, _nowhere),
+    (_nowhere, _before(150), _within(4)),
+    (_nowhere, _within(20), _before(75)),
+)

@@ -32,9 +32,21 @@ class LossCounts:
         return LossCounts(doc_type=counts_3[0], po_subtype=counts_3[1], token=counts_3[2])
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """What each head's mean cross-entropy counts in the total."""
+
+    doc_type: float = 1.0
+    po_subtype: float = 1.0
+    token: float = 1.0
+
+
+EQUAL_WEIGHTS = LossWeights()
+
+
 @dataclass(frozen=True)
 class MultiTaskLoss:
-    """Mean cross-entropy of each head, in nats, and their sum."""
+    """Mean cross-entropy of each head, in nats, and their weighted sum."""
 
     total: Tensor
     doc_type: Tensor
@@ -55,6 +67,7 @@ def multitask_loss(
     doc_type_B: Tensor,
     po_subtype_B: Tensor,
     counts: LossCounts | None = None,
+    weights: LossWeights = EQUAL_WEIGHTS,
 ) -> MultiTaskLoss:
     """Loss of one batch; targets are class ids (int64) or IGNORED. A head with nothing to score gives 0.
 
@@ -65,9 +78,8 @@ def multitask_loss(
     doc_type = _cross_entropy(output.doc_type_logits_BC, doc_type_B, counts.doc_type)
     po_subtype = _cross_entropy(output.po_subtype_logits_BC, po_subtype_B, counts.po_subtype)
     token = _cross_entropy(output.token_logits_BTC, token_labels_BT, counts.token)
-    return MultiTaskLoss(
-        total=doc_type + po_subtype + token, doc_type=doc_type, po_subtype=po_subtype, token=token
-    )
+    total = weights.doc_type * doc_type + weights.po_subtype * po_subtype + weights.token * token
+    return MultiTaskLoss(total=total, doc_type=doc_type, po_subtype=po_subtype, token=token)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, count: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class LayoutLMv3Trunk(LayoutLMv3Model):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.encoder = BiasedEncoder(config)  # type: ignore[assignment]  # same keys, other forward
+        self.encoder: BiasedEncoder = BiasedEncoder(config)  # type: ignore[assignment]  # same keys
         self.post_init()
 
     def forward(
