@@ -68,6 +68,8 @@ class MuonAdamW(AdamW):
                 continue
             state = self.state[parameter]
             if not state:
+                # AdamW looks for a step in every parameter's state when it is loaded.
+                state["step"] = torch.zeros(())
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             momentum = state["momentum_buffer"].lerp_(parameter.grad, 1 - MUON_MOMENTUM)
             update = orthogonalize(parameter.grad.lerp(momentum, MUON_MOMENTUM))

@@ -1,33 +1,109 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from sap_vision_assets.encoder import MultiTaskLayoutLMv3
 from sap_vision_assets.shards import load_tokenizer
 from sap_vision_assets.training.initialization import encoder_config
-from sap_vision_assets.training.optim import clip_gradients, make_optimizer, make_scheduler
+from sap_vision_assets.training.optim import (
+    clip_gradients,
+    make_optimizer,
+    make_scheduler,
+    orthogonalize,
+)
 from sap_vision_assets.training.recipes import tiny
 from sap_vision_assets.vocabulary import load_vocabulary
 
 
-def test_biases_and_norms_do_not_decay() -> None:
-    config = tiny()
+def make_named_optimizer(**changes: Any) -> tuple[MultiTaskLayoutLMv3, Optimizer, dict[str, dict[str, Any]]]:
+    """A tiny model, its optimizer, and the parameter group that each parameter is in."""
+    config = replace(tiny(), **changes)
     assert config.architecture is not None
     model = MultiTaskLayoutLMv3(
         encoder_config(config.architecture, load_tokenizer("builtin"), load_vocabulary())
     )
-    decayed, kept = make_optimizer(model, config).param_groups
-    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0.0)
+    optimizer = make_optimizer(model, config)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    kept_names = {names[id(parameter)] for parameter in kept["params"]}
-    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
-    assert kept_names | decayed_names == set(names.values())
-    assert not kept_names & decayed_names
-    for part in ("rel_pos_bias.weight", "rel_pos_x_bias.weight", "LayerNorm.weight", "token_head.bias"):
-        assert any(name.endswith(part) for name in kept_names)
-        assert not any(name.endswith(part) for name in decayed_names)
-    assert "token_head.weight" in decayed_names
-    assert "layoutlmv3.embeddings.word_embeddings.weight" in decayed_names
+    group_of = {names[id(p)]: group for group in optimizer.param_groups for p in group["params"]}
+    assert set(group_of) == set(names.values())
+    return model, optimizer, group_of
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    _, _, group_of = make_named_optimizer()
+    for name, group in group_of.items():
+        kept = name.endswith(
+            (".bias", "rel_pos_bias.weight", "rel_pos_x_bias.weight", "rel_pos_y_bias.weight")
+        )
+        kept = kept or "norm" in name.lower()
+        assert group["weight_decay"] == (0.0 if kept else 0.01), name
+        assert not group["muon"]
+
+
+def test_position_biases_have_a_rate_of_their_own() -> None:
+    _, optimizer, group_of = make_named_optimizer(learning_rate=1e-3, position_bias_rate_factor=10.0)
+    assert group_of["layoutlmv3.encoder.rel_pos_x_bias.weight"]["lr"] == pytest.approx(1e-2)
+    assert group_of["token_head.weight"]["lr"] == pytest.approx(1e-3)
+    scheduler = make_scheduler(optimizer, warmup_steps=0, max_steps=4)
+    optimizer.step()
+    scheduler.step()
+    assert group_of["layoutlmv3.encoder.rel_pos_x_bias.weight"]["lr"] == pytest.approx(0.75e-2)
+
+
+def test_muon_takes_the_layers_matrices_alone() -> None:
+    _, _, group_of = make_named_optimizer(optimizer="muon")
+    for name, group in group_of.items():
+        assert group["muon"] == (".encoder.layer." in name and ".weight" in name and "LayerNorm" not in name)
+
+
+def test_orthogonal_updates_have_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((16, 48), (48, 16), (32, 32)):
+        matrix = torch.randn(shape)
+        orthogonal = orthogonalize(matrix)
+        values = torch.linalg.svdvals(orthogonal)
+        assert orthogonal.shape == matrix.shape
+        # A square random matrix has singular values near 0, which five steps leave below the others.
+        assert 0.5 < values.median() < 1.3
+        assert values.max() < 1.3
+        # Same directions: U V^T of the exact decomposition.
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        assert torch.nn.functional.cosine_similarity(orthogonal.flatten(), (u @ v).flatten(), dim=0) > 0.95
+
+
+def test_muon_state_goes_to_disk_and_comes_back() -> None:
+    def steps(model: nn.Module, optimizer: Optimizer, count: int) -> None:
+        for _ in range(count):
+            for index, parameter in enumerate(model.parameters()):
+                generator = torch.Generator().manual_seed(index)
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+
+    model, optimizer, _ = make_named_optimizer(optimizer="muon")
+    other, restored, _ = make_named_optimizer(optimizer="muon")
+    steps(model, optimizer, 2)
+    other.load_state_dict(model.state_dict())
+    restored.load_state_dict(optimizer.state_dict())
+    steps(model, optimizer, 1)
+    steps(other, restored, 1)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_an_overflow_that_the_scaler_found_updates_nothing() -> None:
+    model, optimizer, _ = make_named_optimizer(optimizer="muon")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    optimizer.found_inf = torch.ones(())  # type: ignore[attr-defined]  # as GradScaler sets it
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_learning_rate_rises_and_falls_linearly() -> None:
