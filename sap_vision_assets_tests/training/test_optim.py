@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_muon_state_goes_to_disk_and_comes_back() -> None:
     other, restored, _ = make_named_optimizer(optimizer="muon")
     steps(model, optimizer, 2)
     other.load_state_dict(model.state_dict())
-    restored.load_state_dict(optimizer.state_dict())
+    restored.load_state_dict(deepcopy(optimizer.state_dict()))
     steps(model, optimizer, 1)
     steps(other, restored, 1)
     for name, tensor in model.state_dict().items():
