@@ -11,11 +11,13 @@ from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Encoder
 
 from sap_vision_assets.encoder import (
     EncoderConfig,
+    LossWeights,
     MultiTaskLayoutLMv3,
     count_targets,
     load_encoder,
     multitask_loss,
     pages_to_pixel_values,
+    start_local,
 )
 from sap_vision_assets.encoder.attention import distance_buckets
 from sap_vision_assets.encoder.loss import IGNORED
@@ -143,6 +145,26 @@ def test_bias_gradient_equals_finite_differences() -> None:
     assert (after - before).item() / 1e-3 == pytest.approx(gradient[2, used].item(), rel=1e-8)
 
 
+def test_a_local_start_looks_left_above_and_before() -> None:
+    model = MultiTaskLayoutLMv3(EncoderConfig(**SIZES))
+    encoder = model.layoutlmv3.encoder
+    open_head = encoder.rel_pos_bias.weight[3].clone()
+    start_local(encoder)
+    assert torch.equal(encoder.rel_pos_bias.weight[3], open_head)
+    # A value at (500, 500); then a caption to its left, the heading above, a word to its right, one far below.
+    corner = torch.tensor([[500, 500], [350, 500], [500, 440], [620, 500], [100, 900]])
+    boxes = torch.cat([corner, corner + 10], dim=-1)[None]
+    # The value comes last in reading order but for the word to its right.
+    position = torch.tensor([3, 2, 0, 4, 9])
+    with torch.no_grad():
+        bias = encoder.attention_bias(position, boxes, torch.ones(1, 5), dtype=torch.float32)
+    before, row, column, _ = bias[0, :, 0, 1:].softmax(dim=-1)
+    assert before.argmax() == 0
+    assert row.argmax() == 0
+    assert column.argmax() == 1
+    assert row[0] > 0.8
+
+
 def test_padding_changes_nothing() -> None:
     model = make_model()
     short = make_batch(20, batch=1)
@@ -222,6 +244,21 @@ def test_loss_of_parts_adds_up_to_the_loss_of_the_whole() -> None:
             for part in (slice(0, 1), slice(1, 4))
         ]
     assert sum(parts).item() == pytest.approx(whole.total.item(), rel=1e-6)
+
+
+def test_weights_scale_each_heads_share() -> None:
+    model = make_model()
+    with torch.no_grad():
+        output = model(**make_batch(6))
+    targets = {
+        "token_labels_BT": torch.randint(0, 181, (2, 6)),
+        "doc_type_B": torch.tensor([2, 3]),
+        "po_subtype_B": torch.tensor([1, IGNORED]),
+    }
+    equal = multitask_loss(output, **targets)
+    weighted = multitask_loss(output, **targets, weights=LossWeights(doc_type=0.5, po_subtype=0.0, token=2.0))
+    assert weighted.doc_type == equal.doc_type
+    assert weighted.total.item() == pytest.approx((0.5 * equal.doc_type + 2 * equal.token).item())
 
 
 def test_nothing_to_score_is_zero_and_not_nan() -> None:
