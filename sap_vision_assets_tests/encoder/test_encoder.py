@@ -151,7 +151,7 @@ def test_a_local_start_looks_left_above_and_before() -> None:
     open_head = encoder.rel_pos_bias.weight[3].clone()
     start_local(encoder)
     assert torch.equal(encoder.rel_pos_bias.weight[3], open_head)
-    # A value at (500, 500); then a caption to its left, the heading above, a word to its right, one far below.
+    # A value at (500, 500); then a caption on its left, the heading above, a word on its right, one below.
     corner = torch.tensor([[500, 500], [350, 500], [500, 440], [620, 500], [100, 900]])
     boxes = torch.cat([corner, corner + 10], dim=-1)[None]
     # The value comes last in reading order but for the word to its right.
