@@ -34,7 +34,7 @@ def tick(instance: dg.DagsterInstance, cursor: str | None = None, **settings: ob
 
 @pytest.fixture
 def stored(home: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance with storage, which a schedule's context wants."""
+    """An instance with storage, which a schedule's context wants; slow, so runs go to the other one."""
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.local_temp(str(home)) as made:
         register_domains(made, ["general"])
@@ -54,7 +54,8 @@ def carry_out(instance: dg.DagsterInstance, result: dg.SensorResult) -> None:
     """Runs what was asked for, except trainings."""
     for job, partition in requested(result):
         assert job == "prepare_split"
-        assert run(instance, job, partition).success
+        done = run(instance, job, partition)
+        assert done.success, [str(e.step_failure_data.error) for e in done.all_events if e.is_step_failure]
 
 
 def nightly(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
@@ -175,7 +176,7 @@ def test_a_domain_is_fine_tuned_when_enough_is_new(
 
 
 def test_the_schedule_retrains_when_train_or_val_changed(
-    data: Path, stored: dg.DagsterInstance, store: ArtifactStore
+    data: Path, instance: dg.DagsterInstance, stored: dg.DagsterInstance, store: ArtifactStore
 ) -> None:
     missing = nightly(stored)
     assert isinstance(missing, dg.SkipReason)
@@ -185,21 +186,21 @@ def test_the_schedule_retrains_when_train_or_val_changed(
     unprepared = nightly(stored)
     assert isinstance(unprepared, dg.SkipReason)
     assert "train, val, test not prepared yet" in (unprepared.skip_message or "")
-    carry_out(stored, tick(stored))
+    carry_out(instance, tick(instance))
     never_trained = nightly(stored)
     assert isinstance(never_trained, dg.RunRequest)
 
-    assert run(stored, "general_model", assets=["general/training_set"]).success
+    assert run(instance, "general_model", assets=["general/training_set"]).success
     publish_model(store)
     unchanged = nightly(stored)
     assert isinstance(unchanged, dg.SkipReason)
     assert "as they were at the last training" in (unchanged.skip_message or "")
 
     write_split(data, "general", "test", 1, first=20)
-    carry_out(stored, tick(stored))
+    carry_out(instance, tick(instance))
     assert isinstance(nightly(stored), dg.SkipReason)
     write_split(data, "general", "train", 1, first=20)
-    carry_out(stored, tick(stored))
+    carry_out(instance, tick(instance))
     due = nightly(stored)
     assert isinstance(due, dg.RunRequest)
     assert due.run_key != never_trained.run_key
@@ -207,13 +208,13 @@ def test_the_schedule_retrains_when_train_or_val_changed(
 
 
 def test_a_running_training_is_not_asked_for_twice(
-    data: Path, stored: dg.DagsterInstance, store: ArtifactStore
+    data: Path, instance: dg.DagsterInstance, stored: dg.DagsterInstance, store: ArtifactStore
 ) -> None:
     from sap_vision_assets.definitions import defs
 
     for split in SPLITS:
         write_split(data, "general", split, 2)
-    carry_out(stored, tick(stored))
+    carry_out(instance, tick(instance))
     stored.create_run_for_job(defs.resolve_job_def("general_model"), status=dg.DagsterRunStatus.STARTED)
     running = nightly(stored)
     assert isinstance(running, dg.SkipReason)
