@@ -32,7 +32,7 @@ def wait_for_step(log: Path, step: int, process: "subprocess.Popen[str]") -> Non
     while process.poll() is None:
         if log.exists() and any(json.loads(line)["step"] >= step for line in whole_lines(log)):
             return
-        time.sleep(0.02)
+        time.sleep(0.1)
     raise AssertionError(process.communicate()[0])
 
 
