@@ -67,14 +67,11 @@ class Installation:
             finally:
                 family = psutil.Process(server.pid).children(recursive=True)
                 server.terminate()
-                try:
-                    server.wait(timeout=120)
-                finally:
-                    server.kill()
-                    server.wait()
-                    _, alive = psutil.wait_procs(family, timeout=30)
-                    for process in alive:
-                        process.kill()
+                # `dagster dev` waits 60 s each for a webserver and a daemon that do not end at once.
+                _, alive = psutil.wait_procs(family, timeout=15)
+                for process in alive:
+                    process.kill()
+                server.wait(timeout=60)
 
 
 COMMAND = [sys.executable, "-m", "sap_vision_assets.cli"]

@@ -78,10 +78,9 @@ def test_the_graph_shows_every_asset_of_the_general_model(page: Page, url: str) 
 def test_materialize_runs_and_shows_what_was_done(page: Page, url: str) -> None:
     expect.set_options(timeout=PATIENCE_MS)
     page.goto(f"{url}/assets/general/training_set")
-    expect(_metadata(page, "status")).to_contain_text("made in this run")
     expect(_metadata(page, "num_train_documents")).to_contain_text("16")
-    page.get_by_role("button", name="Materialize", exact=True).click()
-    page.get_by_text("View", exact=True).click()  # in the message that a run was launched
+    page.get_by_role("button").filter(has_text="Materialize").first.click()
+    page.get_by_role("button").filter(has_text="View").last.click()  # in the message of the launch
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
     page.goto(f"{url}/assets/general/training_set")
     expect(_metadata(page, "status")).to_contain_text("up to date: nothing was done")
@@ -89,6 +88,7 @@ def test_materialize_runs_and_shows_what_was_done(page: Page, url: str) -> None:
 
 def test_the_evaluation_report_shows_its_table_and_its_picture(page: Page, url: str) -> None:
     expect.set_options(timeout=PATIENCE_MS)
+    page.set_viewport_size({"width": 1600, "height": 1000})  # the whole picture at once
     page.goto(f"{url}/assets/general/evaluation_report")
     fields = _metadata(page, "fields").locator("table")
     expect(fields.get_by_text("documentNumber", exact=True)).to_be_visible()
