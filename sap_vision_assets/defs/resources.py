@@ -150,7 +150,8 @@ def _with_defaults(settings: Settings, record: Mapping[str, Any]) -> Settings:
         defaults[name] = (
             {key: item.model_dump() for key, item in value.items()} if isinstance(value, dict) else value
         )
-    return _redefined(Settings, defaults)()
+    made: Settings = _redefined(Settings, defaults)()
+    return made
 
 
 def _redefined(config: Any, defaults: Mapping[str, Any]) -> Any:
