@@ -99,7 +99,8 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
         key_prefix=scope.name,
         group_name=scope.name,
         partitions_def=scope.partitions_def,
-        deps=[checkpoint, scope.split_dep(TOKENIZED_SHARDS, [VAL, TEST])],
+        # The report is not read; its blocking checks keep a model that is not good enough from export.
+        deps=[checkpoint, evaluation_report, scope.split_dep(TOKENIZED_SHARDS, [VAL, TEST])],
         kinds={"onnx"},
         code_version=code_version(*EXPORT_STATIONS),
     )
