@@ -32,6 +32,8 @@ demo: $(INSTALLED)
 	$(BIN)/sap-vision run --data $(DATA)
 	$(BIN)/sap-vision report
 
+# Dagster's SQLite syncs the disk at every event: in memory the tests wait for nothing.
+test: export PYTEST_DEBUG_TEMPROOT ?= $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
