@@ -80,7 +80,7 @@ def test_materialize_runs_and_shows_what_was_done(page: Page, url: str) -> None:
     page.goto(f"{url}/assets/general/training_set")
     expect(_metadata(page, "num_train_documents")).to_contain_text("16")
     page.get_by_role("button").filter(has_text="Materialize").first.click()
-    page.get_by_role("button").filter(has_text="View").last.click()  # in the message of the launch
+    page.get_by_text("View", exact=True).click()  # in the message of the launch
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
     page.goto(f"{url}/assets/general/training_set")
     expect(_metadata(page, "status")).to_contain_text("up to date: nothing was done")
