@@ -30,6 +30,7 @@ LINEAGE = (
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.timeout(1800),  # the installation's minute is six where the processors are taken
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install Debian's package chromium"),
 ]
 
