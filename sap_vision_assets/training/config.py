@@ -74,8 +74,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     """AdamW's; biases, LayerNorms and the position biases have none."""
     optimizer: OptimizerName = "adamw"
-    """muon: orthogonal updates for the layers' matrices, AdamW for the rest. From scratch it needs about half
-    the documents (docs/performance.md); published weights were made with AdamW and go on with it."""
+    """muon: orthogonal updates for the layers' matrices, AdamW for the rest. From scratch it needed far
+    fewer documents (docs/performance.md); published weights were made with AdamW and go on with it."""
     position_bias_rate_factor: float = 1.0
     """Learning rate of the relative position biases, as a multiple of learning_rate. Scores get them divided
     by sqrt(head size), so that from scratch they have far to go."""
