@@ -32,8 +32,8 @@ from sap_vision_assets.defs.scopes import (
 from sap_vision_assets.defs.training import BEST, current_shards
 from sap_vision_assets.errors import CheckpointError, VocabularyMismatchError
 
-EVALUATION_STATIONS = ("evaluation", "encoder", "vocabulary")
-EXPORT_STATIONS = ("export", "evaluation", "encoder", "vocabulary")
+EVALUATION_STATIONS = ("evaluation", "training", "encoder", "shards", "vocabulary")
+EXPORT_STATIONS = ("export", *EVALUATION_STATIONS)
 PROMOTION_STATIONS = ("export", "vocabulary")
 HEADLINE = ("doc_type_accuracy", "po_subtype_accuracy", "field_f1", "field_precision", "field_recall")
 LATENCIES = ("mean", "min", "max", "p50", "p95", "p99")

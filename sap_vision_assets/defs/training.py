@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BEST = "best"
 """The checkpoint that scored best on val: what is evaluated, exported and promoted."""
 TRAINING_SET_STATIONS = ("shards", "vocabulary")
-TRAINING_STATIONS = ("training", "encoder", "vocabulary")
+TRAINING_STATIONS = ("training", "encoder", "shards", "vocabulary")
 
 
 def collect_training_set(
