@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Intermediate, LayoutLMv3Output
 
 from sap_vision_assets.encoder.config import EncoderConfig
@@ -54,14 +55,39 @@ class BiasedSelfAttention(nn.Module):
             project(hidden_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
-        context_BHTK = functional.scaled_dot_product_attention(
+        context_BHTK = attend(
             query_BHTK,
             key_BHTK,
             value_BHTK,
-            attn_mask=bias_BHTT.to(query_BHTK.dtype),
+            bias_BHTT.to(query_BHTK.dtype),
             dropout_p=self.dropout_p if self.training else 0.0,
         )
         return context_BHTK.transpose(1, 2).flatten(2)
+
+
+def attend(
+    query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor, bias_BHTT: Tensor, *, dropout_p: float
+) -> Tensor:
+    """softmax(Q K^T / sqrt(K) + bias) V, by scaled_dot_product_attention.
+
+    Not so for bfloat16 on a CPU: there its gradient of a bias means float32 throughout, which takes twice as
+    long as the same formula in bfloat16 (docs/performance.md).
+    """
+    if query_BHTK.device.type != "cpu" or query_BHTK.dtype != torch.bfloat16:
+        return functional.scaled_dot_product_attention(
+            query_BHTK, key_BHTK, value_BHTK, attn_mask=bias_BHTT, dropout_p=dropout_p
+        )
+    # Autocast would have the softmax in float32, and copy the scores there and back.
+    with torch.autocast("cpu", enabled=False):
+        score_NTT = torch.baddbmm(
+            bias_BHTT.flatten(0, 1),
+            query_BHTK.flatten(0, 1),
+            key_BHTK.flatten(0, 1).mT,
+            alpha=query_BHTK.shape[-1] ** -0.5,
+        )
+        weight_NTT = functional.dropout(score_NTT.softmax(-1), dropout_p)
+        context_BHTK: Tensor = (weight_NTT @ value_BHTK.flatten(0, 1)).unflatten(0, query_BHTK.shape[:2])
+    return context_BHTK
 
 
 class _AttentionOutput(nn.Module):
@@ -88,7 +114,7 @@ class _Attention(nn.Module):
         return attended
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(GradientCheckpointingLayer):
     """Attention and feed-forward, each with its residual and LayerNorm after it."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -141,7 +167,8 @@ class BiasedEncoder(nn.Module):
         scale = math.sqrt(config.hidden_size / config.num_attention_heads)
         bias_HBTT = (x_HBTT + y_HBTT + one_d_HTT[:, None]) / scale
         padding_B1T = ~attention_mask_BT.bool()[:, None, :]
-        return bias_HBTT.masked_fill(padding_B1T, torch.finfo(dtype).min).transpose(0, 1)
+        # In one piece, for all layers read it.
+        return bias_HBTT.masked_fill(padding_B1T, torch.finfo(dtype).min).transpose(0, 1).contiguous()
 
 
 def _lookup(table: nn.Linear, coordinate: Tensor, max_distance: int, *, far: int) -> Tensor:

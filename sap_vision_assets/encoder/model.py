@@ -55,6 +55,28 @@ class LayoutLMv3Trunk(LayoutLMv3Model):
         )
         return states
 
+    def forward_image(self, pixel_values_B3HW: Tensor) -> Tensor:
+        """Embeddings of the image's CLS and of its patches, row by row: [B, P, D]."""
+        patches_BPD = _project_patches(pixel_values_B3HW, self.patch_embed.proj)
+        cls_B1D = self.cls_token.expand(len(patches_BPD), -1, -1)
+        embedded_BPD = torch.cat([cls_B1D, patches_BPD], dim=1) + self.pos_embed
+        normed: Tensor = self.norm(self.pos_drop(embedded_BPD))
+        return normed
+
+
+def _project_patches(pixels_B3HW: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """The convolution, whose kernel moves by its own size, as the one matrix product that it is: [B, P, D].
+
+    The backward of such a convolution with patches of 56 px took 7 % of a training step on a CPU.
+    """
+    rows, columns = (
+        size // patch for size, patch in zip(pixels_B3HW.shape[2:], convolution.kernel_size, strict=True)
+    )
+    # [B, 3, rows, patch, columns, patch] to a row of 3 * patch * patch pixels each.
+    split = pixels_B3HW.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+    flat = split.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return nn.functional.linear(flat, convolution.weight.flatten(1), convolution.bias)
+
 
 class _DocumentHead(nn.Module):
     """Classes of a whole page, from an attention pool: a page's cue may be a single word."""
@@ -86,6 +108,7 @@ class MultiTaskLayoutLMv3(LayoutLMv3PreTrainedModel):
 
     config_class = EncoderConfig
     main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)

@@ -2,38 +2,48 @@
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import LayoutLMv3Config
 
 from sap_vision_assets.encoder import EncoderConfig, MultiTaskLayoutLMv3
 from sap_vision_assets.errors import CheckpointError
 from sap_vision_assets.shards.tokenizer import Tokenizer
+from sap_vision_assets.training import sharded
+from sap_vision_assets.training.distributed import is_sharded, placed_like
 from sap_vision_assets.vocabulary import Vocabulary
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 OPTIMIZER_FILE = "optimizer.pt"
+OPTIMIZER_DIRECTORY = "optimizer"
+"""Instead of the file, where ranks hold shards: each writes its own (torch.distributed.checkpoint)."""
 SCHEDULER_FILE = "scheduler.pt"
 VOCABULARY_FILE = "vocabulary.json"
 CLASS_KINDS = ("doc_type", "po_subtype", "field")
 
 
 def write_model(
-    directory: Path, model: MultiTaskLayoutLMv3, *, tokenizer: Tokenizer, vocabulary: Vocabulary
+    directory: Path,
+    weights: Mapping[str, Tensor],
+    *,
+    config: LayoutLMv3Config,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
 ) -> None:
     """model.safetensors, config.json, the tokenizer's files, and the classes' names in vocabulary.json."""
     # Not save_pretrained: it draws a progress bar into the log at each checkpoint.
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-    model.config.save_pretrained(directory)
+    config.save_pretrained(directory)
     tokenizer.save(directory)
     names = {kind: list(getattr(vocabulary, f"{kind}_names")) for kind in CLASS_KINDS}
     (directory / VOCABULARY_FILE).write_text(json.dumps({**names, "digest": vocabulary.digest}, indent=1))
@@ -51,16 +61,45 @@ def read_class_names(directory: Path) -> dict[str, list[str]]:
         ) from error
 
 
-def write_optimizer(directory: Path, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """optimizer.pt and scheduler.pt."""
-    torch.save(optimizer.state_dict(), directory / OPTIMIZER_FILE)
+def write_scheduler(directory: Path, scheduler: LRScheduler) -> None:
+    """scheduler.pt."""
     torch.save(scheduler.state_dict(), directory / SCHEDULER_FILE)
 
 
-def load_optimizer(directory: Path, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Puts back what `write_optimizer` wrote. Raises CheckpointError for a file that cannot be used."""
-    for name, target in ((OPTIMIZER_FILE, optimizer), (SCHEDULER_FILE, scheduler)):
-        _apply(directory / name, target.load_state_dict)
+def write_optimizer(directory: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    """The optimizer's tensors by their parameter's name, for any number of ranks to go on with: optimizer.pt,
+    or optimizer/ when `model` is sharded. Then every rank must call it."""
+    tensors = {
+        f"{name}.{kind}": value
+        for name, parameter in model.named_parameters()
+        for kind, value in optimizer.state.get(parameter, {}).items()
+    }
+    if is_sharded(model):
+        sharded.write(directory / OPTIMIZER_DIRECTORY, tensors)
+    else:
+        torch.save(tensors, directory / OPTIMIZER_FILE)
+
+
+def load_optimizer(directory: Path, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Puts back what was written, however many ranks wrote it and read it now; every rank must call it.
+
+    Raises CheckpointError for a file that cannot be used.
+    """
+    _apply(directory / SCHEDULER_FILE, scheduler.load_state_dict)
+    for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+        group["lr"] = rate
+    parameters = dict(model.named_parameters())
+
+    def put(tensors: Mapping[str, Tensor]) -> None:
+        for key, value in tensors.items():
+            name, _, kind = key.rpartition(".")
+            parameter = parameters[name]
+            optimizer.state[parameter][kind] = placed_like(value, parameter)
+
+    if (directory / OPTIMIZER_DIRECTORY).is_dir():
+        put(sharded.read(directory / OPTIMIZER_DIRECTORY, parameters))
+    else:
+        _apply(directory / OPTIMIZER_FILE, put)
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:

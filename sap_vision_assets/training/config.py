@@ -11,7 +11,7 @@ from sap_vision_assets.errors import InputError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["none", "tensorboard", "wandb"]
-Strategy = Literal["ddp"]
+Strategy = Literal["ddp", "fsdp"]
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -103,6 +103,11 @@ class TrainingConfig:
     num_processes: int = 1
     """One a device; on a CPU each gets its share of the cores."""
     strategy: Strategy = "ddp"
+    """fsdp: each process holds its share of weights, gradients and optimizer state (FSDP2, fully_shard)."""
+    cpu_offload: bool = False
+    """fsdp alone: those shares wait in the host's memory, and the optimizer's step is done there."""
+    gradient_checkpointing: bool = False
+    """Forget what is inside the layers, and compute it again in the backward: less memory, more time."""
     max_restarts: int = 0
     """How often all processes are started again, from the newest checkpoint, after one has failed."""
     loader_workers: int = 0
@@ -148,6 +153,8 @@ class TrainingConfig:
         ):
             if getattr(self, name) not in get_args(choices):
                 raise InputError(f"{name}={getattr(self, name)!r} is unknown; use one of {get_args(choices)}")
+        if self.cpu_offload and self.strategy != "fsdp":
+            raise InputError(f"cpu_offload=true needs strategy='fsdp', not {self.strategy!r}")
         if self.initial_weights is not None and self.architecture is None:
             raise InputError("initial_weights needs an architecture: the sizes of LayoutLMv3 as published")
 

@@ -32,7 +32,7 @@ def publish(out: Path, name: str, write: Callable[[Path], None], state: dict[str
     A reader sees the former directory or the whole new one; a process killed in between leaves a hidden
     directory that `sweep` takes away.
     """
-    new, old, target = out / f".{name}.new", out / f".{name}.old", out / name
+    new, old, target = draft(out, name), out / f".{name}.old", out / name
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     write(new)
@@ -52,6 +52,11 @@ def publish(out: Path, name: str, write: Callable[[Path], None], state: dict[str
     _sync_directory(out)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def draft(out: Path, name: str) -> Path:
+    """Where `publish` has `write` make `out`/`name`."""
+    return out / f".{name}.new"
 
 
 def sweep(out: Path) -> None:

@@ -64,6 +64,8 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
             raise _lost_loader(run, error) from error
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise _out_of_memory(run, error) from error
         raise
     finally:
         if log is not None:
@@ -208,6 +210,25 @@ def _lost_loader(run: Run, error: RuntimeError) -> TrainingError:
         f"{run.train_shards.path}: a process that reads batches died near documents "
         f"{document_names(run.train_shards, windows)} of step {run.state.step + 1} ({error}); "
         "look for a lack of memory, or set loader_workers=0"
+    )
+
+
+def _out_of_memory(run: Run, error: RuntimeError) -> TrainingError:
+    config = run.job.config
+    remedies = [
+        f"lower batch_size={config.batch_size} and raise gradient_accumulation_steps="
+        f"{config.gradient_accumulation_steps} by as much: the same training, a little slower"
+    ]
+    if not config.gradient_checkpointing:
+        remedies.append("set gradient_checkpointing=true: the same training, a third slower")
+    remedies.append("make tokenized_shards with a smaller max_tokens")
+    if config.strategy != "fsdp":
+        remedies.append("set strategy=fsdp, with more num_processes")
+    if not config.cpu_offload and run.world.device.type == "cuda":
+        remedies.append("set strategy=fsdp and cpu_offload=true")
+    return TrainingError(
+        f"step {run.state.step + 1}: memory ran out on {run.world.device} ({str(error).splitlines()[0]}). "
+        f"In this order: {'; '.join(remedies)}"
     )
 
 

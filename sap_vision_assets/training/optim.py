@@ -1,5 +1,6 @@
 """The optimizer, with weight decay and orthogonal updates where they belong, and the learning rate's way."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sap_vision_assets.training.config import TrainingConfig
+from sap_vision_assets.training.distributed import placed_like, whole
 
 MUON_MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -48,48 +50,64 @@ class MuonAdamW(AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        # GradScaler hands found_inf to fused optimizers instead of leaving a step out itself.
+        # GradScaler hands found_inf to fused optimizers instead of leaving a step out itself; of sharded
+        # tensors (DTensor) the fused kernel does not heed it.
         found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None:
+            if found_inf.item():
+                return None
+            self.found_inf = None
         groups = self.param_groups
         try:
             self.param_groups = [group for group in groups if not group["muon"]]
             result = super().step(closure)
         finally:
             self.param_groups = groups
-        if found_inf is None or not found_inf.item():
-            for group in groups:
-                if group["muon"]:
-                    self._step_orthogonal(group)
+        for group in groups:
+            if group["muon"]:
+                self._step_orthogonal(group)
         return result
 
     def _step_orthogonal(self, group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                # AdamW looks for a step in every parameter's state when it is loaded.
-                state["step"] = torch.zeros(())
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            momentum = state["momentum_buffer"].lerp_(parameter.grad, 1 - MUON_MOMENTUM)
-            update = orthogonalize(parameter.grad.lerp(momentum, MUON_MOMENTUM))
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            if parameter.grad is not None:
+                by_shape[parameter.shape].append(parameter)
+        for shape, parameters in by_shape.items():
+            # A shard of a matrix has no singular values: every rank works on the whole, and keeps its part.
+            updates = orthogonalize(torch.stack([whole(self._momentum(item)) for item in parameters]))
             # 0.2 is the root mean square that AdamW's updates have.
-            parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+            rate = group["lr"] * 0.2 * max(shape) ** 0.5
+            for parameter, update in zip(parameters, updates, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(placed_like(update, parameter), alpha=-rate)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        """The gradient's running mean, looked ahead by one step (Nesterov)."""
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        assert parameter.grad is not None
+        state["momentum_buffer"].lerp_(parameter.grad, 1 - MUON_MOMENTUM)
+        return parameter.grad.lerp(state["momentum_buffer"], MUON_MOMENTUM)
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """About U V^T of the decomposition U S V^T: computed in bfloat16, singular values within 0.7 to 1.2."""
+def orthogonalize(matrices_NRC: Tensor) -> Tensor:
+    """About U V^T of each matrix's decomposition U S V^T: singular values come within 0.7 to 1.2.
+
+    Computed in bfloat16, all matrices at once: one by one, their many small operations took longer than the
+    forward and backward of a small encoder (docs/performance.md).
+    """
     a, b, c = NEWTON_SCHULZ
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.bfloat16()
+    is_tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    x = matrices_NRC.bfloat16()
     if is_tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    result: Tensor = (x.T if is_tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    result: Tensor = (x.mT if is_tall else x).to(matrices_NRC.dtype)
     return result
 
 
@@ -106,7 +124,7 @@ def make_scheduler(optimizer: Optimizer, *, warmup_steps: int, max_steps: int) -
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
     """Scales all gradients down to an L2 norm of `max_norm` together; returns the norm they had."""
-    return float(torch.nn.utils.clip_grad_norm_(list(parameters), max_norm))
+    return float(whole(torch.nn.utils.clip_grad_norm_(list(parameters), max_norm)))
 
 
 def _group(name: str, parameter: nn.Parameter) -> str:

@@ -6,8 +6,9 @@ from functools import partial
 from typing import Literal
 
 import torch
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-from sap_vision_assets.training.config import Precision
+from sap_vision_assets.training.config import Precision, Strategy
 
 Resolved = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,6 +29,8 @@ def make_autocast(precision: Resolved, device: torch.device) -> Callable[[], Abs
     return partial(torch.autocast, device.type, dtype=_DTYPES.get(precision), enabled=precision != "fp32")
 
 
-def make_scaler(precision: Resolved, device: torch.device) -> torch.amp.GradScaler:
+def make_scaler(precision: Resolved, device: torch.device, strategy: Strategy) -> torch.amp.GradScaler:
     """Scales fp16's losses so that small gradients survive; does nothing in the other formats."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    # Of sharded gradients each rank sees a part: an overflow in one must be known to all.
+    scaler = ShardedGradScaler if strategy == "fsdp" else torch.amp.GradScaler
+    return scaler(device.type, enabled=precision == "fp16")

@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
     {"batch_size", "gradient_accumulation_steps", "num_processes"}
     | {"log_every_steps", "save_every_steps", "keep_checkpoints", "tracker", "wandb_project"}
     | {"max_restarts", "loader_workers", "collective_timeout_s", "shutdown_grace_s"}
+    | {"strategy", "cpu_offload", "gradient_checkpointing"}
 )
 
 
@@ -141,49 +142,65 @@ class Run:
             if resumed is None
             else MultiTaskLayoutLMv3(checkpoint.read_config(resumed))
         )
-        nn.Module.to(self.raw_model, world.device)
         _require_usable(self.train_shards, self.val_shards, self.tokenizer, self.raw_model)
+        state = None if resumed is None else self._verified(resumed)
+        if config.gradient_checkpointing:
+            self.raw_model.gradient_checkpointing_enable(  # type: ignore[no-untyped-call]
+                {"use_reentrant": False}
+            )
+        self.model: nn.Module = distributed.wrap(self.raw_model, world, config)
         self.optimizer = make_optimizer(self.raw_model, config)
         self.scheduler = make_scheduler(
             self.optimizer, warmup_steps=config.warmup_steps, max_steps=config.max_steps
         )
-        self.scaler = make_scaler(self.precision, world.device)
+        self.scaler = make_scaler(self.precision, world.device, config.strategy)
         self.state = Progress()
         self.resumed_from: int | None = None
-        if resumed is not None:
-            self._restore(resumed)
+        if resumed is not None and state is not None:
+            self._restore(resumed, state)
         self.raw_model.train()
-        self.model: nn.Module = distributed.wrap(self.raw_model, world, config.strategy)
 
     def save(self) -> None:
         """Writes checkpoint-<step> and removes old ones."""
+        self._publish(f"checkpoint-{self.state.step}")
         if self.world.is_main:
-            self._publish(f"checkpoint-{self.state.step}")
             folders.prune(self.job.out, self.job.config.keep_checkpoints)
 
     def save_best(self) -> None:
         """Replaces best/."""
-        if self.world.is_main:
-            self._publish(folders.BEST)
+        self._publish(folders.BEST)
 
     def finish(self) -> dict[str, Any]:
         """Writes final/ and returns the summary, the same on every rank."""
-        summary: dict[str, Any] | None = None
-        if self.world.is_main:
-            summary = self._summary()
-            self._publish(folders.FINAL, summary=summary)
-        summary = self.world.gather(summary)[0]
-        assert summary is not None
+        own = self._summary() if self.world.is_main else None
+        self._publish(folders.FINAL, summary=own)
+        summary: dict[str, Any] = self.world.gather(own)[0]
         return summary
 
     def _publish(self, name: str, **more: Any) -> None:
+        """Every rank calls it; where they hold shards, each writes its own."""
+        weights = distributed.full_weights(self.raw_model, self.world)
+
         def write(directory: Path) -> None:
             checkpoint.write_model(
-                directory, self.raw_model, tokenizer=self.tokenizer, vocabulary=self.vocabulary
+                directory,
+                weights,
+                config=self.raw_model.config,
+                tokenizer=self.tokenizer,
+                vocabulary=self.vocabulary,
             )
-            checkpoint.write_optimizer(directory, self.optimizer, self.scheduler)
+            checkpoint.write_scheduler(directory, self.scheduler)
+            write_optimizer(directory)
 
-        folders.publish(self.job.out, name, write, {**self._identity(), **self._position(), **more})
+        def write_optimizer(directory: Path) -> None:
+            if distributed.is_sharded(self.raw_model):
+                self.world.barrier()  # Until rank 0 has made the directory.
+            checkpoint.write_optimizer(directory, self.raw_model, self.optimizer)
+
+        if self.world.is_main:
+            folders.publish(self.job.out, name, write, {**self._identity(), **self._position(), **more})
+        elif distributed.is_sharded(self.raw_model):
+            write_optimizer(folders.draft(self.job.out, name))
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the training that goes on from it."""
@@ -209,11 +226,15 @@ class Run:
             "world_size": self.world.size,
         }
 
-    def _restore(self, directory: Path) -> None:
+    def _verified(self, directory: Path) -> dict[str, Any]:
+        """The state of a checkpoint of this training, its weights put into the model."""
         state = folders.verify(directory)
         _require_same(directory, state, self._identity())
         checkpoint.load_weights(directory, self.raw_model)
-        checkpoint.load_optimizer(directory, self.optimizer, self.scheduler)
+        return state
+
+    def _restore(self, directory: Path, state: dict[str, Any]) -> None:
+        checkpoint.load_optimizer(directory, self.raw_model, self.optimizer, self.scheduler)
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.state = Progress.from_json(state["progress"])

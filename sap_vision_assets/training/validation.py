@@ -71,13 +71,17 @@ def validate(
     """The score of `model`, the same on every rank. Leaves the model in training mode."""
     order = np.argsort(shards.window_lengths, kind="stable")
     batches = [order[at : at + batch_size].tolist() for at in range(0, len(order), batch_size)]
+    # Cut before they are dealt out: a batch's numbers don't depend on how many ranks there are. Ranks whose
+    # share is one batch short repeat one unscored: sharded weights come together only where all take part.
+    mine = batches[world.rank :: world.size]
+    fillers = batches[: -(-len(batches) // world.size) - len(mine)]
     model.eval()
-    with torch.inference_mode():
-        # Cut before they are dealt out: a batch's numbers don't depend on how many ranks there are.
+    # Not inference_mode: weights that were gathered under it could not be used in a later backward.
+    with torch.no_grad():
         parts = [
             _predict(model, collate(shards, batch, pad_id=pad_id), world, autocast)
-            for batch in batches[world.rank :: world.size]
-        ]
+            for batch in [*mine, *fillers]
+        ][: len(mine)]
     model.train()
     return _score([part for rank_parts in world.gather(parts) for part in rank_parts], shards)
 

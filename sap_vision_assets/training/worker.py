@@ -46,7 +46,7 @@ def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: Fa
             # Before the process group: a second training fails here, without having waited for anyone.
             stack.enter_context(sole_writer(job.out))
             folders.sweep(job.out)
-        world = distributed.start(job.config.collective_timeout_s)
+        world = distributed.start(job.config)
         report: Report = lambda _: None  # noqa: E731
         # Nobody reads the directory before rank 0 has swept it.
         world.barrier()
@@ -71,6 +71,9 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     # [1, 1, D] parameters have more than one stride for the same layout; DDP means well, and is wrong.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    # Said by FSDP2 of logits, which nobody changes in place, and of the loss scaler's flag, each step anew.
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module .* returned a view tensor")
+    warnings.filterwarnings("ignore", message="Found a non-scalar tensor with numel=1")
     stop = threading.Event()
 
     def request_stop(_signal: int, _frame: FrameType | None) -> None:

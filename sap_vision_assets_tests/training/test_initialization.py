@@ -32,10 +32,18 @@ def model(tokenizer: Tokenizer) -> MultiTaskLayoutLMv3:
 def general(
     model: MultiTaskLayoutLMv3, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    def write(directory: Path) -> None:
-        write_model(directory, model, tokenizer=tokenizer, vocabulary=load_vocabulary())
+    return published(tmp_path_factory.mktemp("general"), model, tokenizer, load_vocabulary())
 
-    return folders.publish(tmp_path_factory.mktemp("general"), "best", write, {})
+
+def published(out: Path, model: MultiTaskLayoutLMv3, tokenizer: Tokenizer, vocabulary: Vocabulary) -> Path:
+    """`model` as the best/ of a training."""
+
+    def write(directory: Path) -> None:
+        write_model(
+            directory, model.state_dict(), config=model.config, tokenizer=tokenizer, vocabulary=vocabulary
+        )
+
+    return folders.publish(out, "best", write, {})
 
 
 def extended(tmp_path: Path) -> Vocabulary:
@@ -97,10 +105,7 @@ def test_checkpoint_of_another_vocabulary_is_refused(
     vocabulary = extended(tmp_path)
     config = encoder_config(SIZES, tokenizer, vocabulary)
 
-    def write(directory: Path) -> None:
-        write_model(directory, MultiTaskLayoutLMv3(config), tokenizer=tokenizer, vocabulary=vocabulary)
-
-    checkpoint = folders.publish(tmp_path, "best", write, {})
+    checkpoint = published(tmp_path, MultiTaskLayoutLMv3(config), tokenizer, vocabulary)
     with pytest.raises(
         CheckpointError, match="doc_type 15 is 'PACKING_LIST' there and nothing here"
     ) as caught:
@@ -124,10 +129,7 @@ def test_checkpoint_of_another_tokenizer_is_refused(
     foreign = MultiTaskLayoutLMv3(encoder_config(SIZES, tokenizer, load_vocabulary()))
     foreign.config.tokenizer_digest = "f" * 64
 
-    def write(directory: Path) -> None:
-        write_model(directory, foreign, tokenizer=tokenizer, vocabulary=load_vocabulary())
-
-    checkpoint = folders.publish(tmp_path, "best", write, {})
+    checkpoint = published(tmp_path, foreign, tokenizer, load_vocabulary())
     with pytest.raises(CheckpointError, match=f"tokenizer {'f' * 64}"):
         start(tmp_path, checkpoint, tokenizer, load_vocabulary())
 

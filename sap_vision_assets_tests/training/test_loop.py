@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from sap_vision_assets.encoder import MultiTaskOutput, load_encoder
 from sap_vision_assets.errors import TrainingError
-from sap_vision_assets.training import loop
+from sap_vision_assets.training import folders, loop
 from sap_vision_assets.training.batches import document_names
 from sap_vision_assets.training.config import ArchitectureConfig, TrainingJob
 from sap_vision_assets.training.distributed import World
@@ -225,3 +227,42 @@ def test_progress_round_trip(shards: Path, tmp_path: Path) -> None:
 def _run(job: TrainingJob) -> Run:
     job.out.mkdir(exist_ok=True)
     return Run(job, World(rank=0, size=1, device=torch.device("cpu")))
+
+
+def test_out_of_memory_names_what_to_change_in_order(shards: Path, tmp_path: Path) -> None:
+    """A limit of the address space, as the kernel would set one, and a batch that cannot fit under it."""
+    job = make_job(shards, tmp_path / "out", batch_size=32, eval_every_steps=20)
+    (tmp_path / "job.json").write_text(json.dumps(job.to_json()))
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from sap_vision_assets.training.config import TrainingJob\n"
+        "from sap_vision_assets.training import loop, worker\n"
+        "accumulate = loop._accumulate_gradients\n"
+        "def limited(*arguments):\n"
+        "    used = 4096 * int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), -1))\n"
+        "    return accumulate(*arguments)\n"
+        "if sys.argv[2] == 'limited':\n"
+        "    loop._accumulate_gradients = limited\n"
+        "worker.run_job(TrainingJob.read(Path(sys.argv[1])))\n"
+    )
+
+    def run(word: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program, str(tmp_path / "job.json"), word]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    failed = run("limited")
+    assert failed.returncode == 1
+    message = failed.stderr.splitlines()[-1]
+    assert "TrainingError: step 1: memory ran out on cpu" in message
+    remedies = [
+        "batch_size=32",
+        "gradient_accumulation_steps=1",
+        "gradient_checkpointing",
+        "max_tokens",
+        "fsdp",
+    ]
+    assert sorted(remedies, key=message.index) == remedies
+    assert folders.newest(job.out) is None
+    assert run("free").returncode == 0

@@ -1,5 +1,5 @@
-from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from sap_vision_assets.encoder import MultiTaskLayoutLMv3
 from sap_vision_assets.shards import load_tokenizer
+from sap_vision_assets.training import checkpoint
 from sap_vision_assets.training.initialization import encoder_config
 from sap_vision_assets.training.optim import (
     clip_gradients,
@@ -64,8 +65,9 @@ def test_muon_takes_the_layers_matrices_alone() -> None:
 def test_orthogonal_updates_have_singular_values_near_one() -> None:
     torch.manual_seed(0)
     for shape in ((16, 48), (48, 16), (32, 32)):
-        matrix = torch.randn(shape)
-        orthogonal = orthogonalize(matrix)
+        matrices = torch.randn(2, *shape)
+        matrices[0] *= 1e3  # Each must be scaled by its own size.
+        matrix, orthogonal = matrices[1], orthogonalize(matrices)[1]
         values = torch.linalg.svdvals(orthogonal)
         assert orthogonal.shape == matrix.shape
         # A square random matrix has singular values near 0, which five steps leave below the others.
@@ -76,7 +78,7 @@ def test_orthogonal_updates_have_singular_values_near_one() -> None:
         assert torch.nn.functional.cosine_similarity(orthogonal.flatten(), (u @ v).flatten(), dim=0) > 0.95
 
 
-def test_muon_state_goes_to_disk_and_comes_back() -> None:
+def test_muon_state_goes_to_disk_and_comes_back(tmp_path: Path) -> None:
     def steps(model: nn.Module, optimizer: Optimizer, count: int) -> None:
         for _ in range(count):
             for index, parameter in enumerate(model.parameters()):
@@ -88,7 +90,11 @@ def test_muon_state_goes_to_disk_and_comes_back() -> None:
     other, restored, _ = make_named_optimizer(optimizer="muon")
     steps(model, optimizer, 2)
     other.load_state_dict(model.state_dict())
-    restored.load_state_dict(deepcopy(optimizer.state_dict()))
+    scheduler = make_scheduler(optimizer, warmup_steps=0, max_steps=9)
+    checkpoint.write_scheduler(tmp_path, scheduler)
+    checkpoint.write_optimizer(tmp_path, model, optimizer)
+    other_scheduler = make_scheduler(restored, warmup_steps=0, max_steps=9)
+    checkpoint.load_optimizer(tmp_path, other, restored, other_scheduler)
     steps(model, optimizer, 1)
     steps(other, restored, 1)
     for name, tensor in model.state_dict().items():
