@@ -10,6 +10,7 @@ always local, and an object store gets the files first and the manifest last.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from upath import UPath
 from sap_vision_assets.errors import ArtifactError, InputError
 
 JsonObject = dict[str, Any]
+_logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 CURRENT = "current.json"
@@ -52,6 +54,11 @@ class ArtifactSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     """JSON values. No paths, clocks or secrets: they would make equal artefacts differ."""
     code_version: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: "general/checkpoint", "tokenized_shards general|train"."""
+        return f"{self.asset} {self.partition}".rstrip()
 
     @property
     def digest(self) -> str:
@@ -95,7 +102,7 @@ class ArtifactStore:
 
     def __init__(self, root: str | Path, *, work_dir: Path | None = None, keep: int = 3) -> None:
         """`work_dir` holds drafts and downloads when `root` is remote. `keep` published versions stay of each
-        asset partition, besides the current one and those that a current artefact was made from."""
+        asset partition, besides the current one and those that a current artefact goes back to."""
         if keep < 1:
             raise InputError(f"keep={keep}: at least 1 version must stay")
         self.root = UPath(root)
@@ -108,24 +115,33 @@ class ArtifactStore:
         )
 
     def produce(
-        self, spec: ArtifactSpec, make: Callable[[Path], JsonObject], *, resumable: bool = False
+        self,
+        spec: ArtifactSpec,
+        make: Callable[[Path], JsonObject],
+        *,
+        resumable: bool = False,
+        say: Callable[[str], object] = _logger.info,
     ) -> Artifact:
         """The artefact of `spec`: the published one, or what `make(directory)` writes, published as current.
 
         `make` returns the summary. When it raises, nothing becomes visible, the former version stays current,
         and the draft is removed, unless `resumable`: then the next call gets the directory as it was left.
-        A second writer of the same artefact waits, and then finds it made.
+        A second writer of the same artefact tells `say` that it waits, and then finds it made.
         """
         draft = self._local_dir(spec.asset, spec.partition) / spec.digest[:DIGEST_CHARS]
         try:
             draft.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(f"{draft}.lock")
-            lock.acquire()
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                say(f"{spec.label} is being made by another process: waiting for it")
+                lock.acquire()
         except OSError as error:
             raise InputError(
                 f"{draft.parent}: cannot be written ({error.strerror}); fix the artifact root"
             ) from error
-        with lock:
+        try:
             found = self.find(spec.asset, spec.partition, spec.digest)
             if found is not None:
                 self._point_to(found)
@@ -143,6 +159,8 @@ class ArtifactStore:
                     shutil.rmtree(draft, ignore_errors=True)
                 raise
             self._point_to(artifact)
+        finally:
+            lock.release()
         self.sweep(spec.asset, spec.partition)
         return artifact
 
@@ -153,17 +171,16 @@ class ArtifactStore:
             return None
         found = self.find(asset, partition, digest)
         if found is None:
-            raise ArtifactError(
-                f"{self._dir(asset, partition) / CURRENT} names {digest}, which is gone; "
-                f"materialise {asset} {partition} again"
-            )
+            pointer = self._dir(asset, partition) / CURRENT
+            raise ArtifactError(f"{pointer}: names {digest}, which is gone; delete it and materialise again")
         return found
 
     def require(self, asset: str, partition: str = "") -> Artifact:
         """`current`, verified. Raises ArtifactError that says what to do when it is missing or damaged."""
         found = self.current(asset, partition)
         if found is None:
-            raise ArtifactError(f"{asset} {partition}: not made yet below {self.root}; materialise it first")
+            label = f"{asset} {partition}".rstrip()
+            raise ArtifactError(f"{label}: not made yet below {self.root}; materialise it first")
         found.verify()
         return found
 
@@ -173,12 +190,12 @@ class ArtifactStore:
         manifest = source / MANIFEST
         if not manifest.exists():
             return None
-        record = json.loads(manifest.read_text())
+        record = _read_manifest(manifest)
         path = self._local_dir(asset, partition) / digest[:DIGEST_CHARS]
         if not self._is_local:
             _download(source, path, record["files"])
         return Artifact(
-            spec=ArtifactSpec(**record["spec"]),
+            spec=record["spec"],
             path=path,
             **{key: record[key] for key in ("digest", "files", "summary", "created_at")},
         )
@@ -189,7 +206,7 @@ class ArtifactStore:
         if not folder.exists():
             return []
         made = [
-            (json.loads((entry / MANIFEST).read_text())["created_at"], entry.name)
+            (str(_read_manifest(entry / MANIFEST)["created_at"]), entry.name)
             for entry in folder.iterdir()
             if entry.is_dir() and (entry / MANIFEST).exists()
         ]
@@ -198,10 +215,16 @@ class ArtifactStore:
     def sweep(self, asset: str, partition: str = "", *, resumable_days: float = 14) -> list[str]:
         """Removes versions beyond `keep` and drafts that nobody writes; returns the names of what went.
 
-        Drafts of resumable artefacts stay for `resumable_days` after their last change.
+        Drafts of resumable artefacts stay for `resumable_days` after their last change. Where a manifest or
+        pointer, of whichever asset, cannot be read, what is in use is not known: nothing goes.
         """
         source, local = self._dir(asset, partition), self._local_dir(asset, partition)
-        used = self._digests_in_use()
+        try:
+            used = self._digests_in_use()
+            self.versions(asset, partition)
+        except ArtifactError as error:
+            _logger.warning(f"nothing is swept: {error}")
+            return []
         gone = []
         for name in self.versions(asset, partition)[: -self.keep]:
             with _lock_if_free(local / name) as is_mine:
@@ -229,15 +252,19 @@ class ArtifactStore:
 
     def _current_digest(self, asset: str, partition: str) -> str | None:
         pointer = self._dir(asset, partition) / CURRENT
-        return str(json.loads(pointer.read_text())["digest"]) if pointer.exists() else None
+        return _read_pointer(pointer) if pointer.exists() else None
 
     def _digests_in_use(self) -> set[str]:
+        """Of the current artefacts, and of all that they were made from, however many steps back."""
+        manifests = map(_read_manifest, self.root.glob(f"**/{MANIFEST}"))
+        inputs = {record["digest"]: record["spec"].inputs.values() for record in manifests}
+        waiting = [_read_pointer(pointer) for pointer in self.root.glob(f"**/{CURRENT}")]
         used: set[str] = set()
-        for pointer in self.root.glob(f"**/{CURRENT}") if self.root.exists() else ():
-            digest = json.loads(pointer.read_text())["digest"]
-            manifest = pointer.parent / digest[:DIGEST_CHARS] / MANIFEST
-            if manifest.exists():
-                used.update(json.loads(manifest.read_text())["spec"]["inputs"].values())
+        while waiting:
+            digest = waiting.pop()
+            if digest not in used:
+                used.add(digest)
+                waiting += inputs.get(digest, ())
         return used
 
     def _publish(self, spec: ArtifactSpec, draft: Path, summary: JsonObject) -> Artifact:
@@ -306,6 +333,30 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
+
+
+def _read_manifest(file: UPath) -> JsonObject:
+    """Its record, the spec made an ArtifactSpec. Raises ArtifactError for one that is cut or changed."""
+    try:
+        record = json.loads(file.read_bytes())
+        record["spec"] = ArtifactSpec(**record["spec"])
+        for name in ("digest", "files", "summary", "created_at"):
+            record[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{file}: is damaged ({type(error).__name__}: {error}); "
+            f"delete {file.parent} and materialise again"
+        ) from error
+    return dict(record)
+
+
+def _read_pointer(file: UPath) -> str:
+    try:
+        return str(json.loads(file.read_bytes())["digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{file}: is damaged ({type(error).__name__}: {error}); delete it and materialise again"
+        ) from error
 
 
 def _parts(asset: str, partition: str) -> list[str]:

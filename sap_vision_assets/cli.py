@@ -145,7 +145,8 @@ def _validate(arguments: argparse.Namespace) -> int:
 
     report = validate(arguments.path, load_vocabulary(_vocabulary_path(arguments)))
     print(report.render(), end="")
-    return EXIT_FAILED if report.num_rejected or report.unexpected_folders else 0
+    is_sound = report.num_documents and not report.num_rejected and not report.folder_problems
+    return 0 if is_sound else EXIT_FAILED
 
 
 def _add_import(commands: Any) -> None:
@@ -232,7 +233,11 @@ def _add_run(commands: Any) -> None:
         "sap-vision run --data data --domain receipts --recipe demo_finetune",
     )
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="data root (else the setting, $SAP_VISION_DATA)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data root, which the UI and the daemon take from then on (default: the setting, else "
+        "$SAP_VISION_DATA)",
     )
     _add_domain(parser, "whose model to make; others than general start from the promoted general model")
     parser.add_argument(
@@ -261,17 +266,17 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _run(arguments: argparse.Namespace) -> int:
     from sap_vision_assets.defs.headless import run_graph  # noqa: PLC0415
-    from sap_vision_assets.defs.options import check_options  # noqa: PLC0415
 
     settings: dict[str, Any] = {}
-    if arguments.data:
-        settings["data_root"] = str(arguments.data.absolute())
     if arguments.vocabulary:
         settings["vocabulary_extension"] = str(arguments.vocabulary.absolute())
     training = dict(arguments.set) | ({"recipe": arguments.recipe} if arguments.recipe else {})
-    check_options(training)
     run_graph(
-        arguments.domain, settings=settings, training=training, show=lambda line: print(line, flush=True)
+        arguments.domain,
+        data_root=arguments.data.absolute() if arguments.data else None,
+        settings=settings,
+        training=training,
+        show=lambda line: print(line, flush=True),
     )
     return _print_report(arguments.domain, as_json=False)
 
@@ -339,6 +344,7 @@ def _promoted_folder(domain: str) -> Path:
         raise InputError(
             f"{domain}: no model is promoted yet; run the graph first, or name a folder with --model"
         )
+    promoted.verify()
     return promoted.path
 
 

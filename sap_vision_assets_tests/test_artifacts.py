@@ -238,6 +238,45 @@ def test_flipped_byte_cut_file_and_missing_file_are_named(store: ArtifactStore) 
         store.require(ASSET, "general|val")
 
 
+@pytest.mark.parametrize("content", ["", '{"digest": "ab', "{}", "[]"])
+@pytest.mark.parametrize("name", ["manifest.json", "current.json"])
+def test_damaged_records_are_named_and_stop_no_other_asset(
+    store: ArtifactStore, name: str, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = store.produce(spec(), write("data"))
+    file = (made.path if name == "manifest.json" else made.path.parent) / name
+    file.write_text(content)
+    with pytest.raises(ArtifactError, match=rf"{name}: is damaged .*materialise again"):
+        store.require(ASSET, PARTITION)
+    store.keep = 1
+    for version in range(3):
+        store.produce(spec(version, asset="other"), write(str(version)))
+    # What is in use could not be told, so nothing was swept.
+    assert len(store.versions("other", PARTITION)) == 3
+    assert f"nothing is swept: {file}" in caplog.text
+    (shutil.rmtree if name == "manifest.json" else Path.unlink)(
+        file.parent if name == "manifest.json" else file
+    )
+    store.produce(spec(), write("data"))
+    store.sweep("other", PARTITION)
+    assert len(store.versions("other", PARTITION)) == 1
+
+
+def test_a_writer_that_waits_says_so(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=_produce_slowly, args=(str(tmp_path), 1, started, "a"))
+    process.start()
+    assert started.wait(60)
+    said: list[str] = []
+    found = ArtifactStore(tmp_path).produce(spec(1), write("b"), say=said.append)
+    process.join(60)
+    assert found.summary == {"text": "a"}
+    assert said == [f"{ASSET} {PARTITION} is being made by another process: waiting for it"]
+    ArtifactStore(tmp_path).produce(spec(2), write("b"), say=said.append)
+    assert len(said) == 1
+
+
 def test_damaged_version_is_made_again_once_it_is_deleted(store: ArtifactStore) -> None:
     made = store.produce(spec(), write("data"))
     shutil.rmtree(made.path)
@@ -250,7 +289,14 @@ def test_damaged_version_is_made_again_once_it_is_deleted(store: ArtifactStore) 
 def test_retention_keeps_the_newest_the_current_and_what_a_current_one_was_made_from(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "store", keep=2)
     used = store.produce(spec(0), write("0"))
-    store.produce(spec(asset="checkpoint", partition="", inputs={"dataset": used.digest}), write("weights"))
+    between = spec(asset="training_set", partition="", inputs={"dataset": used.digest})
+    checkpoint = spec(asset="checkpoint", partition="", inputs={"training set": between.digest})
+    for made in (between, checkpoint):
+        store.produce(made, write("made from it"))
+    # Its own current version moves on; what the checkpoint was made from, and that was made from, stays.
+    for version in range(3):
+        store.produce(spec(asset="training_set", partition="", config={"version": version}), write("newer"))
+    assert store.find("training_set", "", between.digest) is not None
     for version in range(1, 5):
         store.produce(spec(version), write(str(version)))
     kept = [spec(version).digest[:DIGEST_CHARS] for version in (0, 3, 4)]

@@ -68,6 +68,7 @@ def _screenshot(page: Page, name: str) -> None:
 
 def test_the_graph_shows_every_asset_of_the_general_model(page: Page, url: str) -> None:
     expect.set_options(timeout=PATIENCE_MS)
+    page.set_viewport_size({"width": 1500, "height": 620})  # the graph is wide and low
     page.goto(f"{url}/assets/general/promoted_model?view=lineage&lineageScope=upstream&lineageDepth=9")
     page.get_by_text("Hide navigation").click()
     graph = page.locator("svg")
@@ -89,7 +90,7 @@ def test_materialize_runs_and_shows_what_was_done(page: Page, url: str) -> None:
 
 def test_the_evaluation_report_shows_its_table_and_its_picture(page: Page, url: str) -> None:
     expect.set_options(timeout=PATIENCE_MS)
-    page.set_viewport_size({"width": 1600, "height": 1000})  # the whole picture at once
+    page.set_viewport_size({"width": 1600, "height": 1300})  # the whole picture at once
     page.goto(f"{url}/assets/general/evaluation_report")
     fields = _metadata(page, "fields").locator("table")
     expect(fields.get_by_text("documentNumber", exact=True)).to_be_visible()

@@ -7,6 +7,7 @@ import pytest
 
 from sap_vision_assets import cli
 from sap_vision_assets.artifacts import ArtifactStore
+from sap_vision_assets.defs.publishing import inputs_of
 from sap_vision_assets.vocabulary import load_vocabulary
 from sap_vision_assets_tests.defs.conftest import home  # noqa: F401  (a fixture)
 from sap_vision_assets_tests.defs.models import SCORES, publish
@@ -102,9 +103,11 @@ def test_a_report_before_export_says_what_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = ArtifactStore(home / "artifacts")
-    checkpoint = publish(store, "general/checkpoint", "", {}, {}, "w", config={"recipe": "tiny"})
+    training_set = {"general/training_set:": "0" * 64}
+    checkpoint = publish(store, "general/checkpoint", "", training_set, {}, "w", config={"recipe": "tiny"})
     scores = {**SCORES, "po_subtype_accuracy": None}
-    report = publish(store, "general/evaluation_report", "", {"c": checkpoint.digest}, scores, "report.html")
+    inputs = inputs_of(checkpoint)
+    report = publish(store, "general/evaluation_report", "", inputs, scores, "report.html")
     assert cli.main(["report", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["field_f1"] == 0.94
@@ -118,3 +121,20 @@ def test_a_report_before_export_says_what_is_known(
     rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert rows["po subtype accuracy"].strip() == "undefined, n=0"
     assert rows["promoted"].strip() == "no"
+
+
+def test_a_damaged_promoted_model_does_not_answer(
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ("model.onnx", "thresholds.json")
+    promoted = publish(ArtifactStore(home / "artifacts"), "general/promoted_model", "", {}, {}, *names)
+    # The twin: whole, it is opened, and found to be no model.
+    assert cli.main(["predict", "page.json"]) == 1
+    assert "labels.json: cannot be read" in capsys.readouterr().err
+    (promoted.path / "thresholds.json").unlink()
+    assert cli.main(["predict", "page.json"]) == 1
+    shown = capsys.readouterr()
+    assert f"{promoted.path / 'thresholds.json'}: is missing" in shown.err
+    assert "materialise general/promoted_model again" in shown.err
+    assert shown.out == ""

@@ -1,6 +1,7 @@
 """docker/ cannot be started in a test; its files are loaded by what will load them."""
 
-from pathlib import Path
+import importlib
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -51,6 +52,8 @@ def test_both_instances_differ_in_their_storage_and_limits_alone() -> None:
     here, docker = load("dagster.yaml", DOCKER.parent), load("dagster.yaml")
     for config in (here, docker):
         del config["storage"]
+        for name in ("compute_logs", "local_artifact_storage"):  # one machine needs no word on them
+            config.pop(name, None)
         del config["concurrency"]["runs"]
     here.pop("code_servers", None)  # local ones only: the containers have one that runs already
     assert here == docker
@@ -63,6 +66,21 @@ def test_compose_has_the_four_services_and_the_gpu() -> None:
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert load("workspace.yaml")["load_from"][0]["grpc_server"]["host"] == "code"
     assert "--port 4000" in services["code"]["command"]
+
+
+def test_the_webserver_reads_what_runs_print() -> None:
+    """Runs write their output in `code`, the UI shows it from `webserver`: only the volume is common."""
+    config, services = load("dagster.yaml"), load("compose.yaml")["services"]
+    for name in ("compute_logs", "local_artifact_storage"):
+        folder = PurePosixPath(config[name]["config"]["base_dir"])
+        for service in ("code", "webserver", "daemon"):
+            mounted = [volume.split(":")[1] for volume in services[service]["volumes"]]
+            assert any(folder.is_relative_to(target) for target in mounted)
+        assert getattr(importlib.import_module(config[name]["module"]), config[name]["class"])
+
+
+def test_the_ui_is_published_on_this_machine_alone() -> None:
+    assert load("compose.yaml")["services"]["webserver"]["ports"] == ["127.0.0.1:3000:3000"]
 
 
 def test_every_variable_of_the_instance_is_set_by_compose() -> None:

@@ -1,5 +1,6 @@
 """What starts by itself: preparing changed splits, fine-tuning domains, nightly retraining."""
 
+import time
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -27,6 +28,9 @@ from sap_vision_assets.defs.staleness import (
 )
 from sap_vision_assets.errors import SapVisionError
 
+RUN_KEY_TAG = "dagster/run_key"
+RETRY_AFTER_S = 600
+"""Seconds after which a run that the machine ended is asked for again."""
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -106,6 +110,10 @@ def _tick_of_domain(
             )
         run_key = seen.run_key(key, state.digest)
         if not prepared(store, domain, split, state.digest):
+            reason, run_key = _why_not_again(context.instance, seen, key, run_key)
+            if reason is not None:
+                found.notes.append(reason)
+                continue
             found.requests.append(
                 dg.RunRequest(run_key=run_key, job_name=prepare_split.name, partition_key=key)
             )
@@ -114,18 +122,45 @@ def _tick_of_domain(
     reason = why_not_train(settings, store, domain, digests, settings.min_new_documents)
     if reason is None and _is_running(context.instance, domain_model.name, domain):
         reason = f"{domain}: its model is being trained"
+    run_key = seen.run_key(domain, training_content(digests)) if reason is None else ""
+    if reason is None:
+        reason, run_key = _why_not_again(context.instance, seen, domain, run_key)
     if reason is not None:
         found.notes.append(reason)
         return found
     found.requests.append(
         dg.RunRequest(
-            run_key=seen.run_key(domain, training_content(digests)),
+            run_key=run_key,
             job_name=domain_model.name,
             partition_key=domain,
             run_config=as_last_time(store, DOMAIN_SCOPE, domain),
         )
     )
     return found
+
+
+def _why_not_again(
+    instance: dg.DagsterInstance, seen: Seen, name: str, run_key: str
+) -> tuple[str | None, str]:
+    """Why the run of `run_key` is not to be asked for (None: it is), and the key to ask with.
+
+    Dagster drops a request whose key it has seen, without a word. A run that ended before one of its steps
+    failed met no fault of its content, but of the machine: it gets another key, RETRY_AFTER_S later.
+    """
+    records = instance.get_run_records(dg.RunsFilter(tags={RUN_KEY_TAG: run_key}), limit=1)
+    if not records:
+        return None, run_key
+    run, ended = records[0].dagster_run, records[0].end_time
+    short = run.run_id[:8]
+    if not run.is_finished:
+        return f"{name}: run {short} is on it", run_key
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    if failures or run.status == dg.DagsterRunStatus.CANCELED:
+        how = "was cancelled" if run.status == dg.DagsterRunStatus.CANCELED else "failed"
+        return f"{name}: run {short} {how}; mend the cause, then launch {run.job_name} {name} again", run_key
+    if run.status == dg.DagsterRunStatus.FAILURE and time.time() - (ended or 0) < RETRY_AFTER_S:
+        return f"{name}: run {short} ended before its work; asked for again after {RETRY_AFTER_S} s", run_key
+    return None, seen.next_run_key(name, run_key)
 
 
 def _observation(key: str, digest: str, num_annotations: int, num_images: int) -> dg.AssetObservation:

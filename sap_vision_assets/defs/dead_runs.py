@@ -11,22 +11,31 @@ import psutil
 HOST_TAG = "sap_vision/host"
 """On runs of the command line: process numbers mean nothing on another machine."""
 
+_WITH_A_PROCESS = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
 
 def fail_dead_runs(instance: dg.DagsterInstance, *, launched_here: bool) -> list[str]:
-    """Ends started runs whose process is gone as failed, frees their pool slots, and returns their ids.
+    """Ends runs whose process is gone, as failed, or as cancelled where somebody had asked for that; frees
+    their pool slots, and returns their ids.
 
     `launched_here`: whether runs without a host of their own, those that Dagster launched, belong to this
     machine. Launchers that watch their workers themselves (Kubernetes, Docker) are left to do so.
     """
     ended = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_WITH_A_PROCESS)):
         run = record.dagster_run
         host = run.tags.get(HOST_TAG)
         is_ours = host == socket.gethostname() if host else launched_here and _launches_processes(instance)
         if is_ours and _is_dead(instance, run.run_id, started=record.start_time):
-            instance.report_run_failed(
-                run, "The process of this run is gone (killed, or the machine went down)."
-            )
+            why = "The process of this run is gone (killed, or the machine went down)."
+            if run.status == dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, message=why)
+            else:
+                instance.report_run_failed(run, why)
             free_pool_slots(instance, run.run_id)
             ended.append(run.run_id)
     return ended

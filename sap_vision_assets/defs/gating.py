@@ -6,7 +6,7 @@ from typing import Any
 from sap_vision_assets.artifacts import Artifact, ArtifactStore
 from sap_vision_assets.defs.dataset import VALIDATED_DATASET
 from sap_vision_assets.defs.partitions import GENERAL, TEST, TRAIN, VAL, split_key
-from sap_vision_assets.defs.publishing import follow
+from sap_vision_assets.defs.publishing import artifact_name, follow
 from sap_vision_assets.defs.resources import Settings
 from sap_vision_assets.defs.scopes import (
     CHECKPOINT,
@@ -108,13 +108,18 @@ def promoted_report(store: ArtifactStore, scope: Scope, partition: str) -> Artif
 
 def promoted_summary(store: ArtifactStore, scope: Scope, report: Artifact) -> Mapping[str, Any] | None:
     """What the promoted model scores, on the test data of `report` where it can; None without one."""
-    then = promoted_report(store, scope, report.spec.partition)
+    partition, test_digest = report.spec.partition, report.summary.get("test_digest")
+    then = promoted_report(store, scope, partition)
     if then is None:
         return None
-    today = store.current(scope.key(PROMOTED_TODAY), report.spec.partition)
-    if today is not None and today.summary.get("test_digest") == report.summary.get("test_digest"):
-        return today.summary
-    return then.summary
+    today = store.current(scope.key(PROMOTED_TODAY), partition)
+    if then.summary.get("test_digest") == test_digest or today is None:
+        return then.summary
+    # It outlives a promotion: then it is about the model before.
+    checkpoint = artifact_name(scope.key(CHECKPOINT), partition)
+    is_of_promoted = today.spec.inputs[checkpoint] == then.spec.inputs[checkpoint]
+    is_comparable = today.summary.get("test_digest") == test_digest
+    return today.summary if is_of_promoted and is_comparable else then.summary
 
 
 def test_leakage_gate(store: ArtifactStore, settings: Settings, scope: Scope, report: Artifact) -> GateResult:

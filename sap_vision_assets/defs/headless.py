@@ -1,5 +1,6 @@
 """The whole graph of one domain without the UI, on the instance that the UI shows: one run per partition."""
 
+import contextlib
 import json
 import logging
 import os
@@ -11,14 +12,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from sap_vision_assets.defs.dataset import existing_folder
 from sap_vision_assets.defs.dead_runs import HOST_TAG, fail_dead_runs, free_pool_slots
-from sap_vision_assets.defs.home import prepare_home
+from sap_vision_assets.defs.home import home, prepare_home
 from sap_vision_assets.defs.jobs import MODEL_JOBS, prepare_split
+from sap_vision_assets.defs.options import check_options
 from sap_vision_assets.defs.partitions import (
     GENERAL,
     SPLITS,
@@ -27,12 +31,21 @@ from sap_vision_assets.defs.partitions import (
     split_key,
 )
 from sap_vision_assets.defs.publishing import STATUS
-from sap_vision_assets.defs.resources import Settings, load_settings
-from sap_vision_assets.defs.scopes import CHECKPOINT, scope_of
+from sap_vision_assets.defs.resources import (
+    SETTINGS_FILE,
+    Settings,
+    load_settings,
+    remember_data_root,
+)
+from sap_vision_assets.defs.scopes import CHECKPOINT, GENERAL_SCOPE, scope_of
 from sap_vision_assets.errors import SapVisionError
 
 _INTERRUPTED = "DagsterExecutionInterruptedError"
 _POLL_S = 0.5
+CANCEL_WAIT_S = 120
+"""Seconds that a cancelled run gets to end by itself: a training saves a checkpoint first (60 s at most)."""
+IDLE_CANCEL_WAIT_S = 5
+"""The same while no step runs: Dagster's executor does not heed an interrupt while it waits for a pool."""
 _WORKER = "sap_vision_assets.defs.run_worker"
 Print = Callable[[str], None]
 
@@ -44,26 +57,33 @@ class RunFailedError(SapVisionError):
 def run_graph(
     domain: str,
     *,
+    data_root: Path | None,
     settings: Mapping[str, Any],
     training: Mapping[str, Any],
     show: Print,
 ) -> None:
     """Prepares the domain's three splits, then trains, judges and promotes its model; blocks meanwhile.
 
-    `settings` and `training` are launchpad values: of the resource, and of the checkpoint. `show` gets lines
-    for a person as things happen. Raises InputError before any run when a split's folder is missing,
-    RunFailedError when a run fails, KeyboardInterrupt when it was interrupted; its run is then cancelled and
-    its processes are gone.
+    `data_root` becomes that of the installation: the UI's sensor would else prepare the splits anew from the
+    one that it knows. `settings` and `training` are launchpad values: of the resource, and of the checkpoint.
+    `show` gets lines for a person as things happen. Raises InputError before any run when a split's folder is
+    missing or `training` is no config of this domain's model, RunFailedError when a run fails,
+    KeyboardInterrupt when it was interrupted; its run is then cancelled and its processes are gone.
     """
+    require_domain_name(domain)
+    scope, partition = scope_of(domain)
+    check_options(training, scope.recipe, starts_anew=scope is GENERAL_SCOPE)
     prepare_home()
     # transformers would draw bars between the lines.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    require_domain_name(domain)
     known = Settings(**{**load_settings().model_dump(), **settings})
     known.vocabulary()
+    if data_root is not None:
+        known = known.model_copy(update={"data_root": str(data_root)})
     for split in SPLITS:
         existing_folder(known, domain, split)
-    scope, partition = scope_of(domain)
+    if data_root is not None and remember_data_root(data_root):
+        show(f"data root: {data_root}, from now on (data_root in {home() / SETTINGS_FILE})")
     shared = {"resources": {"settings": {"config": dict(settings)}}} if settings else {}
     options = {f"{scope.name}__{CHECKPOINT}": {"config": dict(training)}} if training else {}
     with dg.DagsterInstance.get() as instance, _interruptible():
@@ -78,10 +98,15 @@ def run_graph(
 def serve(host: str, port: int) -> int:
     """Serves the UI and runs the daemon until interrupted; returns the exit status."""
     prepare_home()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "sap_vision_assets.definitions"]
+    # Dagster would greet with advice: to use a command that is not installed, and on the checkout's
+    # dagster.yaml, which is linked into its home, when it starts beside that file.
+    quiet = ["-W", "ignore:Function `dev_command` is superseded:FutureWarning"]
+    command = [sys.executable, *quiet, "-m", "dagster", "dev", "-m", "sap_vision_assets.definitions"]
     with _interruptible():
         # `dagster dev` ends its children on SIGINT alone: whatever ends this process reaches it as one.
-        server = subprocess.Popen([*command, "-h", host, "-p", str(port)], start_new_session=True)
+        server = subprocess.Popen(
+            [*command, "-h", host, "-p", str(port)], start_new_session=True, cwd=os.environ["DAGSTER_HOME"]
+        )
         try:
             return server.wait()
         except KeyboardInterrupt:
@@ -112,7 +137,12 @@ def _execute(
     free_pool_slots(instance, run_id)
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
-        instance.report_run_failed(run, f"The process of this run ended with status {status}.")
+        why = f"The process of this run ended with status {status}."
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=why)
+        else:
+            instance.report_run_failed(run, why)
+        run = instance.get_run_by_id(run_id)
     if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
         raise KeyboardInterrupt
     if run is None or run.status != dg.DagsterRunStatus.SUCCESS:
@@ -127,23 +157,40 @@ def _supervise(instance: dg.DagsterInstance, run_id: str, command: list[str], pr
     somebody asked before it passes it on: without that record Dagster takes an interrupt for a crash.
     """
     worker = subprocess.Popen(command, start_new_session=True)
-    is_told = False
     try:
-        while worker.poll() is None:
+        while worker.poll() is None and not _is_being_cancelled(instance, run_id):
             progress.update()
-            if not is_told and _is_being_cancelled(instance, run_id):
-                worker.send_signal(signal.SIGINT)
-                is_told = True
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             instance.report_run_canceling(run)
     finally:
-        if worker.poll() is None and not is_told:
-            worker.send_signal(signal.SIGINT)
-        worker.wait()
+        _end(worker, progress)
     return worker.returncode
+
+
+def _end(worker: "subprocess.Popen[bytes]", progress: "_Progress") -> None:
+    """Interrupts the worker where it still runs; kills it and its descendants when its time is over, or when
+    this process is interrupted once more."""
+    try:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            while worker.poll() is None:
+                progress.update()
+                waited = time.monotonic() - started
+                if waited > (CANCEL_WAIT_S if progress.running else IDLE_CANCEL_WAIT_S):
+                    break
+                time.sleep(_POLL_S)
+    finally:
+        if worker.poll() is None:
+            family = psutil.Process(worker.pid).children(recursive=True)
+            worker.kill()
+            for member in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+            worker.wait()
 
 
 def _is_being_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -167,11 +214,16 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_STEP_ENDS = (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE)
+
+
 class _Progress:
     """A run's events as lines for a person, while it lasts; and the list of what failed."""
 
     def __init__(self, instance: dg.DagsterInstance, run_id: str, show: Print) -> None:
         self.failures: list[str] = []
+        self.running: set[str] = set()
+        """Steps that have begun and not ended."""
         self._instance, self._run_id, self._show = instance, run_id, show
         self._cursor: str | None = None
         self._started: dict[str, float] = {}
@@ -189,11 +241,21 @@ class _Progress:
         event = entry.dagster_event
         name = _name(entry.step_key)
         if event is None:
-            # What a step logs below a warning is for the UI: its outcome is shown here.
-            if entry.step_key and int(entry.level) >= logging.WARNING:
+            # What a step logs below a warning is for the UI: its outcome is shown here. So is, by
+            # STEP_SKIPPED, what Dagster says at length of each step that did not run.
+            is_shown = int(entry.level) >= logging.WARNING and "were not executed" not in entry.user_message
+            if entry.step_key and is_shown:
                 self._show(f"  {name}: {entry.user_message}")
-        elif event.event_type == dg.DagsterEventType.STEP_START:
+            return
+        if event.event_type == dg.DagsterEventType.STEP_START:
             self._started[name] = entry.timestamp
+            self.running.add(name)
+        elif event.event_type in _STEP_ENDS:
+            self.running.discard(name)
+        if event.event_type == dg.DagsterEventType.ENGINE_EVENT:
+            pool = event.engine_event_data.metadata.get("pool")
+            if pool is not None and event.message and event.message.startswith("Step blocked"):
+                self._show(f"  {name}: waits for another run to leave the pool {pool.value!r}")
         elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             status = event.step_materialization_data.materialization.metadata.get(STATUS)
             seconds = entry.timestamp - self._started.get(name, entry.timestamp)

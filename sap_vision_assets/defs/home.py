@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import sap_vision_assets
+from sap_vision_assets.errors import InputError
 
 HOME_VARIABLE = "SAP_VISION_HOME"
 DATA_VARIABLE = "SAP_VISION_DATA"
@@ -43,18 +44,28 @@ def prepare_home() -> Path:
 
     A DAGSTER_HOME that is set already is kept. Where it has no dagster.yaml, the one of the checkout (or of
     the working directory) is linked into it, so that an edit there counts at once; a file of one's own stays
-    as it is.
+    as it is. Raises InputError where a folder cannot be made.
     """
     folder = home()
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ[HOME_VARIABLE] = str(folder)
-    dagster_home = Path(os.environ.setdefault(DAGSTER_HOME_VARIABLE, str(folder)))
-    dagster_home.mkdir(parents=True, exist_ok=True)
-    settings = dagster_home / "dagster.yaml"
-    if not settings.exists():
-        for source in (_CHECKOUT / "dagster.yaml", Path.cwd() / "dagster.yaml"):
-            if source.is_file():
-                settings.unlink(missing_ok=True)  # a link into a checkout that has moved
-                settings.symlink_to(source)
-                break
+    dagster_home = Path(os.environ.get(DAGSTER_HOME_VARIABLE) or folder).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        dagster_home.mkdir(parents=True, exist_ok=True)
+        _link_dagster_yaml(dagster_home / "dagster.yaml")
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot be written ({error.strerror}); "
+            f"set {HOME_VARIABLE} (and {DAGSTER_HOME_VARIABLE}, if you set it) to a folder of yours"
+        ) from error
+    os.environ[HOME_VARIABLE], os.environ[DAGSTER_HOME_VARIABLE] = str(folder), str(dagster_home)
     return folder
+
+
+def _link_dagster_yaml(link: Path) -> None:
+    if link.exists():
+        return
+    for source in (_CHECKOUT / "dagster.yaml", Path.cwd() / "dagster.yaml"):
+        if source.is_file():
+            link.unlink(missing_ok=True)  # a link into a checkout that has moved
+            link.symlink_to(source)
+            return

@@ -7,14 +7,20 @@ from typing import Any
 
 import dagster as dg
 
+from sap_vision_assets.evaluation.gates import GateResult
+
 MAX_ROWS = 200
 MAX_PICTURE_BYTES = 70_000
 _PICTURE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """A table of the first MAX_ROWS rows; columns are those of the first row, None becomes "undefined"."""
-    columns = list(rows[0]) if rows else ["nothing"]
+    """A table of the first MAX_ROWS rows; columns are those of the first row, None becomes "undefined".
+
+    Without rows it says "none".
+    """
+    rows = rows or [{"rows": "none"}]
+    columns = list(rows[0])
     records = [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows[:MAX_ROWS]]
     return dg.MetadataValue.table(
         records=records, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
@@ -24,7 +30,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 def count_table(kind: str, counts: Mapping[str, int]) -> dg.TableMetadataValue:
     """Counts by name, largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return table([{kind: name, "count": count} for name, count in ordered])
+    return table([{kind: name, "count": count} for name, count in ordered] or [{kind: "none", "count": 0}])
 
 
 def score_table(kind: str, scores: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
@@ -32,17 +38,20 @@ def score_table(kind: str, scores: Sequence[Mapping[str, Any]]) -> dg.TableMetad
     seen = [row for row in scores if row["support"] or row["num_predicted"]]
     return table(
         [
-            {
-                kind: row["name"],
-                **{
-                    name: None if row[name] is None else round(float(row[name]), 4)
-                    for name in ("f1", "precision", "recall")
-                },
-                "support": row["support"],
-            }
+            {kind: row["name"], **{name: row[name] for name in ("f1", "precision", "recall", "support")}}
             for row in sorted(seen, key=lambda row: (-row["support"], row["name"]))
         ]
+        or [{kind: "none", "support": 0}]
     )
+
+
+def gate_tables(gates: Sequence[GateResult]) -> dict[str, dg.TableMetadataValue | dg.MarkdownMetadataValue]:
+    """The gates' numbers as a table, and what each found as text: the UI cuts long cells off."""
+    rows = [
+        {"gate": gate.name, "passed": gate.passed, "value": gate.value, "limit": gate.limit} for gate in gates
+    ]
+    findings = [f"- **{gate.name}** {'passed' if gate.passed else 'failed'}: {gate.text}" for gate in gates]
+    return {"gates": table(rows), "gate_findings": dg.MetadataValue.md("\n".join(findings))}
 
 
 def picture(file: Path) -> dg.MarkdownMetadataValue | None:
@@ -77,4 +86,7 @@ def headline(summary: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
 def _cell(value: Any) -> str | int | float | bool:
     if value is None:
         return "undefined"
+    if isinstance(value, float):
+        # Digits where decimals would leave nothing: a difference of 1.2e-6 is not 0.
+        return round(value, 4) if abs(value) >= 0.001 else float(f"{value:.4g}")
     return value if isinstance(value, str | int | float | bool) else str(value)

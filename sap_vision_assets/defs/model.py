@@ -88,6 +88,7 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
         ],
         kinds={"pytorch", "html"},
         pool=GPU_POOL,
+        op_tags=GPU_REQUEST,
         code_version=code_version(*EVALUATION_STATIONS),
     )
     def evaluation_report(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[Any]:
@@ -116,6 +117,7 @@ def model_assets(scope: Scope) -> Sequence[dg.AssetsDefinition]:
         deps=[onnx_model, scope.split_dep(TOKENIZED_SHARDS, [TEST])],
         kinds={"onnx"},
         pool=GPU_POOL,
+        op_tags=GPU_REQUEST,
         code_version=code_version(*EXPORT_STATIONS),
     )
     def latency_benchmark(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import dagster as dg
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
@@ -21,6 +21,10 @@ def _launchpad_type(hint: Any) -> Any:
         kinds = [_launchpad_type(kind) for kind in get_args(hint) if kind is not type(None)]
         return kinds[0]
     return hint if hint in (int, float, str, bool) else str
+
+
+class _Options(dg.Config):
+    model_config = ConfigDict(extra="forbid")
 
 
 def _optional_fields(config: type, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -43,11 +47,11 @@ if TYPE_CHECKING:
         recipe: str | None
 else:
     ArchitectureOptions = create_model(
-        "ArchitectureOptions", __base__=dg.Config, **_optional_fields(ArchitectureConfig)
+        "ArchitectureOptions", __base__=_Options, **_optional_fields(ArchitectureConfig)
     )
     TrainingOptions = create_model(
         "TrainingOptions",
-        __base__=dg.Config,
+        __base__=_Options,
         recipe=(
             str | None,
             Field(
@@ -74,9 +78,49 @@ def training_config(options: TrainingOptions, default_recipe: str) -> tuple[str,
     return name, dataclasses.replace(config, **changes)
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raises InputError for a field that a training does not have, before anything is run with it."""
+def overrides(recipe: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that turn today's `recipe` into the config whose JSON is `training`.
+
+    Fields that a config of today does not have are left out, and all for a recipe that is gone.
+    """
+    if recipe not in RECIPES:
+        return {}
+    today = RECIPES[recipe]().to_json()
+    return {
+        name: value
+        for name, value in training.items()
+        if name in today and value is not None and value != today[name]
+    }
+
+
+def check_options(options: Mapping[str, Any], default_recipe: str, *, starts_anew: bool) -> None:
+    """Raises InputError for options that make no training, before anything is run with them.
+
+    `starts_anew`: whether the model has no general one to take its sizes and weights from.
+    """
     unknown = sorted(options.keys() - TrainingOptions.model_fields.keys())
     if unknown:
         known = ", ".join(sorted(TrainingOptions.model_fields))
         raise InputError(f"{unknown[0]!r} is no field of a training; known are {known}")
+    try:
+        made = TrainingOptions(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{where}={first['input']!r}: {first['msg']}") from error
+    recipe, config = training_config(made, default_recipe)
+    require_start(recipe, config, starts_anew=starts_anew)
+
+
+def require_start(recipe: str, config: TrainingConfig, *, starts_anew: bool) -> None:
+    """Raises InputError when the recipe is one for the other kind of model."""
+    if starts_anew and config.architecture is None:
+        raise InputError(
+            f"recipe {recipe!r} goes on from a general model, and this is the general model; "
+            "use a recipe that does not end in _finetune"
+        )
+    if not starts_anew and config.architecture is not None:
+        raise InputError(
+            f"recipe {recipe!r}: a domain's model starts from the promoted general one and has its "
+            "architecture; use a recipe that ends in _finetune"
+        )

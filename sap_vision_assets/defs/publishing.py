@@ -1,5 +1,7 @@
 """What every asset's body does around its one station call: look inputs up, publish, report to Dagster."""
 
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import dagster as dg
 
 from sap_vision_assets.artifacts import Artifact, ArtifactSpec, ArtifactStore, JsonObject, code_version
 from sap_vision_assets.errors import ArtifactError, SapVisionError
+from sap_vision_assets.training.supervision import end_with_parent
 
 UP_TO_DATE = "up to date: nothing was done"
 STATUS = "status"
@@ -42,7 +45,7 @@ def produce(
         config=config,
         code_version=code_version(*stations),
     )
-    artifact = store.produce(spec, make, resumable=resumable)
+    artifact = store.produce(spec, make, resumable=resumable, say=context.log.warning)
     if artifact.reused:
         context.log.info(f"{artifact_name(spec.asset, spec.partition)}: {UP_TO_DATE}")
     return artifact
@@ -86,7 +89,13 @@ def inputs_of(*artifacts: Artifact) -> dict[str, str]:
 
 @contextmanager
 def clear_failures() -> Iterator[None]:
-    """Turns the package's own errors, whose messages say it all, into Dagster failures of just these."""
+    """Around a step: turns the package's own errors, whose messages say it all, into Dagster failures of
+    just these, and has the step interrupted when the process of its run is killed.
+
+    Dagster leaves the steps of a run whose process was killed alone: a training would keep its GPU.
+    """
+    if multiprocessing.parent_process() is not None:
+        end_with_parent(signal.SIGINT)
     try:
         yield
     except SapVisionError as error:

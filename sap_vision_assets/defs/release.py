@@ -12,7 +12,7 @@ import dagster as dg
 from sap_vision_assets.artifacts import Artifact, ArtifactSpec, JsonObject, code_version
 from sap_vision_assets.defs import gating
 from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
-from sap_vision_assets.defs.metadata import headline, pictures, score_table, table
+from sap_vision_assets.defs.metadata import gate_tables, headline, pictures, score_table, table
 from sap_vision_assets.defs.partitions import TEST, VAL, split_key
 from sap_vision_assets.defs.publishing import (
     UP_TO_DATE,
@@ -30,12 +30,18 @@ from sap_vision_assets.defs.scopes import (
     Scope,
 )
 from sap_vision_assets.defs.training import BEST, current_shards
-from sap_vision_assets.errors import CheckpointError, VocabularyMismatchError
+from sap_vision_assets.errors import ArtifactError, CheckpointError, VocabularyMismatchError
 
 EVALUATION_STATIONS = ("evaluation", "training", "encoder", "shards", "vocabulary")
 EXPORT_STATIONS = ("export", *EVALUATION_STATIONS)
 PROMOTION_STATIONS = ("export", "vocabulary")
 HEADLINE = ("doc_type_accuracy", "po_subtype_accuracy", "field_f1", "field_precision", "field_recall")
+AVERAGES = tuple(
+    f"{head}_{score}_{average}"
+    for head in ("doc_type", "po_subtype", "field")
+    for average in ("weighted", "macro")
+    for score in ("precision", "recall", "f1")
+)
 LATENCIES = ("mean", "min", "max", "p50", "p95", "p99")
 
 
@@ -57,11 +63,11 @@ def evaluate_checkpoint(
         {
             **headline(artifact.summary, HEADLINE),
             "num_documents": artifact.summary["num_documents"],
-            "gates": table(
-                [{"gate": gate.name, "passed": gate.passed, "finding": gate.text} for gate in report]
-            ),
+            **gate_tables(report),
             "fields": score_table("field", scores["fields"]["per_field"]),
             "doc_types": score_table("doc_type", scores["doc_type"]["per_class"]),
+            "po_subtypes": score_table("po_subtype", scores["po_subtype"]["per_class"]),
+            **headline(artifact.summary, AVERAGES),
             "report_html": dg.MetadataValue.path(str(artifact.path / "report.html")),
             "report_json": dg.MetadataValue.path(str(artifact.path / "report.json")),
             **pictures(artifact.path),
@@ -113,10 +119,9 @@ def _evaluate_promoted(
     if promoted.digest in report.spec.inputs.values():
         return  # it is the checkpoint that was scored
     context.log.info("the test split has changed since the promotion: scoring the promoted model on it too")
-    spec, make = _evaluation(settings, scope, promoted, asset=gating.PROMOTED_TODAY)
     try:
-        store.produce(spec, make)
-    except (VocabularyMismatchError, CheckpointError) as error:
+        store.produce(*_evaluation(settings, scope, promoted, asset=gating.PROMOTED_TODAY))
+    except (VocabularyMismatchError, CheckpointError, ArtifactError) as error:
         # The gate then says that nothing could be compared, and the floors decide.
         context.log.warning(f"the promoted model cannot be scored on today's test split: {error}")
 
@@ -189,11 +194,11 @@ def promote(context: dg.AssetExecutionContext, settings: Settings, scope: Scope)
     store = settings.store()
     candidate = gating.Candidate(store, scope, partition)
     gates = candidate.gates(store, settings, scope)
-    rows = table([{"gate": gate.name, "passed": gate.passed, "finding": gate.text} for gate in gates])
+    shown = gate_tables(gates)
     failed = [gate for gate in gates if gate.blocking and not gate.passed]
     if failed:
         reasons = "; ".join(f"{gate.name}: {gate.text}" for gate in failed)
-        raise dg.Failure(f"not promoted: {reasons}", metadata={"gates": rows}, allow_retries=False)
+        raise dg.Failure(f"not promoted: {reasons}", metadata=shown, allow_retries=False)
     artifact = produce(
         context,
         store,
@@ -202,7 +207,7 @@ def promote(context: dg.AssetExecutionContext, settings: Settings, scope: Scope)
         config={},
         make=lambda out: _assemble(candidate, out),
     )
-    return materialized(artifact, {**headline(artifact.summary, HEADLINE), "gates": rows})
+    return materialized(artifact, {**headline(artifact.summary, HEADLINE), **shown})
 
 
 def _assemble(candidate: gating.Candidate, out: Path) -> JsonObject:

@@ -5,13 +5,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
-from pydantic import Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs import home
+from sap_vision_assets.defs.partitions import require_domain_name
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
 
@@ -24,6 +25,8 @@ SETTINGS_FILE = "settings.json"
 
 class FloorSettings(dg.Config):
     """What a model must reach to be promoted. null switches one gate off, and the gate says so."""
+
+    model_config = ConfigDict(extra="forbid")
 
     doc_type_accuracy: float | None = Field(default=0.95, description="Share of test documents, 0 to 1.")
     field_f1: float | None = Field(
@@ -76,7 +79,7 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
     min_new_documents: int = Field(
         default=50,
         ge=1,
-        description="New or relabelled train and val documents that start a domain's next fine-tuning.",
+        description="New, changed or removed train and val documents that start a domain's next fine-tuning.",
     )
     floors: FloorSettings = Field(default=FloorSettings(), description="Gates of every model.")
     domain_floors: dict[str, FloorSettings] = Field(
@@ -89,23 +92,38 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
     )
     workers: int = Field(default=0, ge=0, description="Processes that prepare data; 0: one a core.")
 
+    @model_validator(mode="after")
+    def _floors_are_possible(self) -> Self:
+        for domain, floors in {"": self.floors, **self.domain_floors}.items():
+            if domain:
+                require_domain_name(domain)
+            floors.gates()
+        return self
+
     def data_path(self) -> Path:
-        return Path(self.data_root).expanduser().absolute() if self.data_root else home.data_root()
+        return _below_home(self.data_root) if self.data_root else home.data_root()
 
     def split_folder(self, domain: str, split: str) -> Path:
         return self.data_path() / domain / split
 
     def vocabulary_path(self) -> Path | None:
         if self.vocabulary_extension:
-            return Path(self.vocabulary_extension).expanduser().absolute()
+            return _below_home(self.vocabulary_extension)
         return home.vocabulary_extension()
 
     def vocabulary(self) -> Vocabulary:
         return load_vocabulary(self.vocabulary_path())
 
     def store(self) -> ArtifactStore:
-        root = self.artifact_root or str(home.home() / "artifacts")
-        return ArtifactStore(root, work_dir=home.home() / "work", keep=self.keep)
+        root = self.artifact_root or "artifacts"
+        if "://" not in root:
+            root = str(_below_home(root))
+        try:
+            return ArtifactStore(root, work_dir=home.home() / "work", keep=self.keep)
+        except (ValueError, ImportError) as error:
+            raise InputError(
+                f"artifact_root {root!r}: {error}; give a folder, or a URL whose fsspec package is installed"
+            ) from error
 
     def observe(self, domain: str, split: str) -> "FolderState":
         """What the split's folder holds now; files that are as they were the last time are not read again."""
@@ -119,24 +137,60 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
         return self.domain_floors.get(domain, self.floors).gates()
 
 
+def _below_home(path: str) -> Path:
+    """A path of the settings: relative ones start at $SAP_VISION_HOME, wherever a process was started."""
+    return home.home() / Path(path).expanduser()
+
+
 def load_settings() -> Settings:
     """Settings of $SAP_VISION_HOME/settings.json, defaults where it says nothing or does not exist.
 
-    Raises InputError for a file that is not a JSON object of these fields.
+    Raises InputError for a file that is not a JSON object of these fields, each with a value that can be.
     """
     file = home.home() / SETTINGS_FILE
     try:
-        record: Any = json.loads(file.read_bytes()) if file.exists() else {}
-        if not isinstance(record, dict):
-            raise InputError(f"{file}: holds a {type(record).__name__}, expected an object of settings")
+        record = _read_record(file)
         unknown = sorted(record.keys() - Settings.model_fields.keys())
         if unknown:
-            raise InputError(
-                f"{file}: {unknown[0]!r} is no setting; known are {sorted(Settings.model_fields)}"
-            )
+            raise InputError(f"{unknown[0]!r} is no setting; known are {sorted(Settings.model_fields)}")
         return _with_defaults(Settings(**record), record)
-    except (OSError, ValidationError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{file}: {error}; correct the file, or remove it for the defaults") from error
+
+
+def remember_data_root(folder: Path) -> bool:
+    """Makes `folder` the data root of this installation, for the UI and the daemon too, in settings.json.
+
+    Returns whether that was news. Raises InputError when the file cannot be written.
+    """
+    if load_settings().data_path() == folder:
+        return False
+    file = home.home() / SETTINGS_FILE
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(json.dumps({**_read_record(file), "data_root": str(folder)}, indent=2) + "\n")
+        draft.replace(file)
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written ({error.strerror}); set data_root to {folder} there, "
+            "or leave out --data"
+        ) from error
+    return True
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    record: Any = json.loads(file.read_bytes(), object_pairs_hook=_without_doubles) if file.exists() else {}
+    if not isinstance(record, dict):
+        raise InputError(f"holds a {type(record).__name__}, expected an object of settings")
+    return record
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return record
 
 
 def _with_defaults(settings: Settings, record: Mapping[str, Any]) -> Settings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sap_vision_assets.artifacts import Artifact, ArtifactStore
 from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
+from sap_vision_assets.defs.options import overrides
 from sap_vision_assets.defs.partitions import GENERAL, SPLITS, TRAIN, VAL, is_domain_name, split_key
 from sap_vision_assets.defs.publishing import artifact_name, follow
 from sap_vision_assets.defs.resources import Settings
@@ -59,6 +60,12 @@ class Seen:
         returns = self.times[key] - 1
         return f"{key}#{returns}" if returns else key
 
+    def next_run_key(self, name: str, run_key: str) -> str:
+        """The one after `run_key`, for the same content of `name`, once more."""
+        key = run_key.partition("#")[0]
+        self.times[key] += 1
+        return self.run_key(name, self.now[name])
+
 
 def prepared(store: ArtifactStore, domain: str, split: str, digest: str) -> bool:
     """Whether today's shards of the split were made from the data of `digest`."""
@@ -97,28 +104,29 @@ def why_not_train(
     trained = {} if last is None else last[1].summary["raw_annotations"]
     if all(trained.get(split) == digests[split] for split in (TRAIN, VAL)):
         return f"{domain}: train and val are as they were at the last training"
-    num_new = _num_new(settings, store, domain, last)
-    if num_new < min_new_documents:
-        return f"{domain}: {num_new} documents are new or relabelled, {min_new_documents} start a training"
+    num_changed = _num_changed(settings, store, domain, last)
+    if num_changed < min_new_documents:
+        return f"{domain}: {num_changed} documents are new, changed or gone, {min_new_documents} start one"
     return None
 
 
-def _num_new(
+def _num_changed(
     settings: Settings, store: ArtifactStore, domain: str, last: tuple[Artifact, Artifact] | None
 ) -> int:
-    from sap_vision_assets.shards.training_set import num_new_documents  # noqa: PLC0415
+    from sap_vision_assets.shards.training_set import num_changed_documents  # noqa: PLC0415
 
     datasets = {split: store.current(VALIDATED_DATASET, split_key(domain, split)) for split in (TRAIN, VAL)}
     paths = {split: item.path for split, item in datasets.items() if item is not None}
-    return num_new_documents(paths, None if last is None else last[1].path, settings.vocabulary())
+    return num_changed_documents(paths, None if last is None else last[1].path, settings.vocabulary())
 
 
 def as_last_time(store: ArtifactStore, scope: Scope, partition: str) -> dict[str, Any]:
-    """Run config for the recipe of the training before; empty, for the default recipe, without one."""
+    """Run config for the recipe of the training before, and what was set beside it; empty without one."""
     last = last_training(store, scope, partition)
     if last is None:
         return {}
-    options = {"recipe": last[0].spec.config["recipe"]}
+    made_with = last[0].spec.config
+    options = {"recipe": made_with["recipe"], **overrides(made_with["recipe"], made_with["training"])}
     return {"ops": {f"{scope.name}__{CHECKPOINT}": {"config": options}}}
 
 

@@ -1,14 +1,14 @@
 """Bodies of the training set and the checkpoint."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from sap_vision_assets.artifacts import Artifact, ArtifactStore, JsonObject
 from sap_vision_assets.defs.dataset import RAW_ANNOTATIONS, TOKENIZED_SHARDS, VALIDATED_DATASET, without
 from sap_vision_assets.defs.metadata import count_table
-from sap_vision_assets.defs.options import TrainingOptions, training_config
+from sap_vision_assets.defs.options import TrainingOptions, require_start, training_config
 from sap_vision_assets.defs.partitions import TRAIN, VAL, split_key
 from sap_vision_assets.defs.publishing import (
     artifact_name,
@@ -28,9 +28,6 @@ from sap_vision_assets.defs.scopes import (
 )
 from sap_vision_assets.defs.torchrun import run_training
 from sap_vision_assets.errors import ArtifactError, InputError
-
-if TYPE_CHECKING:
-    from sap_vision_assets.training.config import TrainingConfig
 
 BEST = "best"
 """The checkpoint that scored best on val: what is evaluated, exported and promoted."""
@@ -92,12 +89,13 @@ def train_checkpoint(
     domain = scope.domain(partition)
     store = settings.store()
     recipe, config = training_config(options, scope.recipe)
+    require_start(recipe, config, starts_anew=scope is GENERAL_SCOPE)
     training_set = store.require(scope.key(TRAINING_SET), partition)
     shards = {
         split: follow(store, training_set, TOKENIZED_SHARDS, split_key(domain, split))
         for split in (TRAIN, VAL)
     }
-    initial = None if scope is GENERAL_SCOPE else _promoted_general_checkpoint(store, config)
+    initial = None if scope is GENERAL_SCOPE else _promoted_general_checkpoint(store)
 
     def make(out: Path) -> JsonObject:
         job = TrainingJob(
@@ -154,12 +152,7 @@ def raw_digest(dataset: Artifact) -> str:
     return dataset.spec.inputs[artifact_name(RAW_ANNOTATIONS, dataset.spec.partition)]
 
 
-def _promoted_general_checkpoint(store: ArtifactStore, config: "TrainingConfig") -> Artifact:
-    if config.architecture is not None:
-        raise InputError(
-            "a domain's model starts from the promoted general one and has its architecture; "
-            "use a recipe that ends in _finetune"
-        )
+def _promoted_general_checkpoint(store: ArtifactStore) -> Artifact:
     promoted = store.current(GENERAL_SCOPE.key(PROMOTED_MODEL))
     if promoted is None:
         raise ArtifactError(

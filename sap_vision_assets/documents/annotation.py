@@ -4,21 +4,18 @@ The file is untrusted: its size was bounded when it was read, its nesting is bou
 parser sees it, and nothing in it is believed before it was checked against the vocabulary.
 """
 
-import json
-import math
-import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
-from pydantic_core import from_json
 
 from sap_vision_assets.documents.config import DatasetConfig
 from sap_vision_assets.documents.reasons import DocumentError, RejectReason
 from sap_vision_assets.vocabulary import Vocabulary
+from sap_vision_assets.vocabulary.strict_json import JsonFault, StrictJsonError, parse_json
 
 Box = tuple[int, int, int, int]
 """x1, y1, x2, y2 in thousandths of the page's width and height, origin top left."""
@@ -26,8 +23,13 @@ Box = tuple[int, int, int, int]
 SUBTYPED = "PURCHASE_ORDER"
 """The one document type that has a subtype."""
 BOX_MAX = 1000
-_SURROGATE = re.compile(r"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
-"""An escape in JSON: one of a surrogate, or any other, so that an escaped backslash is not taken for one."""
+_REASON_OF = {
+    JsonFault.NOT_UTF8: RejectReason.ANNOTATION_NOT_UTF8,
+    JsonFault.NOT_JSON: RejectReason.ANNOTATION_NOT_JSON,
+    JsonFault.TOO_DEEP: RejectReason.ANNOTATION_TOO_DEEP,
+    JsonFault.DUPLICATE_KEY: RejectReason.ANNOTATION_DUPLICATE_KEY,
+    JsonFault.NOT_FINITE: RejectReason.ANNOTATION_NOT_FINITE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,62 +111,10 @@ def _with_blank_labels(raw: Any, vocabulary: Vocabulary) -> Any:
 
 
 def _parse_json(content: bytes) -> Any:
-    """Like json.loads, but strict: UTF-8 alone, no key twice, no NaN, bounded nesting."""
     try:
-        # A byte order mark is harmless. json.loads(bytes) would let encoded surrogates through.
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DocumentError(
-            RejectReason.ANNOTATION_NOT_UTF8, f"byte {error.start}: {error.reason}; save it as UTF-8"
-        ) from error
-    _check_form(text)
-    try:
-        return json.loads(
-            text, object_pairs_hook=_unique_keys, parse_constant=_not_finite, parse_float=_finite_float
-        )
-    except DocumentError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DocumentError(RejectReason.ANNOTATION_NOT_JSON, str(error)) from error
-
-
-def _check_form(text: str) -> None:
-    """Raises DocumentError unless `text` is JSON of at most 200 levels.
-
-    Rust's parser stops there; Python's would go as deep as its caller's stack allows, or overflow it.
-    """
-    try:
-        from_json(text)
-    except ValueError as error:
-        if "recursion limit" in str(error):
-            detail = f"{error}; an annotation has 3 levels"
-            raise DocumentError(RejectReason.ANNOTATION_TOO_DEEP, detail) from error
-        # Half a pair of surrogates gets the same message as a malformed escape: look again without them.
-        without = _SURROGATE.sub(lambda match: "x" if match.group()[1] == "u" else match.group(), text)
-        if "hex escape" not in str(error) or without == text:
-            raise DocumentError(RejectReason.ANNOTATION_NOT_JSON, str(error)) from error
-        _check_form(without)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise DocumentError(
-            RejectReason.ANNOTATION_DUPLICATE_KEY, f"key {key[:80]!r} stands there twice; which is meant?"
-        )
-    return found
-
-
-def _not_finite(constant: str) -> NoReturn:
-    raise DocumentError(RejectReason.ANNOTATION_NOT_FINITE, f"{constant} is no coordinate and no JSON number")
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        _not_finite(text[:40])
-    return value
+        return parse_json(content)
+    except StrictJsonError as error:
+        raise DocumentError(_REASON_OF[error.fault], str(error)) from error
 
 
 def _check_schema(raw: Any, config: DatasetConfig) -> _AnnotationFile:

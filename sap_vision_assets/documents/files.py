@@ -6,6 +6,7 @@ to be a regular file inside the folder: a FIFO would hang the reader, a device c
 
 import errno
 import os
+import re
 import stat
 import unicodedata
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ ANNOTATIONS = "annotations"
 IMAGES = "images"
 SPLITS = ("train", "val", "test")
 MAX_ID_CHARS = 200
+DOMAIN_RULE = "must be of a-z, 0-9, '-' and '_', start with one of a-z or 0-9, and be at most 63 long"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ def list_names(folder: Path) -> list[str]:
         raise InputError(
             f"{folder}: cannot be listed ({error.strerror}); fix the folder or its rights"
         ) from error
+
+
+def is_domain_name(name: str) -> bool:
+    """Whether a folder of this name is a domain to the graph; DOMAIN_RULE says it in words."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name) is not None
 
 
 def is_annotation_name(name: str) -> bool:

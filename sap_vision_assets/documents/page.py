@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sap_vision_assets.documents.annotation import BOX_MAX, Box
 from sap_vision_assets.documents.config import DatasetConfig
-from sap_vision_assets.documents.reasons import DocumentError, RejectReason
-from sap_vision_assets.documents.structure import check_png_rows, check_structure, sniff_format
+from sap_vision_assets.documents.reasons import DocumentError, RejectReason, described
+from sap_vision_assets.documents.structure import check_png_pixels, check_structure, sniff_format
 
 _BAND_ROWS = 256
 _PLAIN_MODES = ("1", "L", "P", "RGB")
@@ -71,13 +71,19 @@ def decode_page(data: bytes, config: DatasetConfig) -> Page:
     """The decoded page in `data`: PNG, JPEG or TIFF of one frame within the limits. Raises DocumentError."""
     kind = sniff_format(data)
     check_structure(kind, data)
-    with _quiet():
+    with quiet():
         try:
             return _decode(kind, data, config)
         except DocumentError:
             raise
         except Image.DecompressionBombError as error:
             raise DocumentError(RejectReason.IMAGE_TOO_MANY_PIXELS, str(error)) from error
+        except UnidentifiedImageError as error:
+            # Pillow's text is of no help: it names the stream, by an address that differs in each run.
+            raise DocumentError(
+                RejectReason.IMAGE_DAMAGED,
+                f"{kind}: starts like one, and its header cannot be decoded; export or scan the page again",
+            ) from error
         except (
             OSError,
             SyntaxError,
@@ -90,8 +96,7 @@ def decode_page(data: bytes, config: DatasetConfig) -> Page:
             zlib.error,
         ) as error:
             # Pillow's plugins raise any of these for a damaged file.
-            reason = _reason_of(error)
-            raise DocumentError(reason, f"{kind}: {type(error).__name__}: {error}") from error
+            raise DocumentError(_reason_of(error), f"{kind}: {described(error)}") from error
 
 
 def turn_box(box: Box, orientation: int) -> Box:
@@ -116,7 +121,7 @@ def _decode(kind: str, data: bytes, config: DatasetConfig) -> Page:
         )
     _check_one_page(image)
     if kind == "PNG":
-        check_png_rows(data)
+        check_png_pixels(data)
     stored_size, divisor, is_inverted = image.size, 257, False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
@@ -206,7 +211,7 @@ def _reason_of(error: Exception) -> RejectReason:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Pillow warns of odd metadata and large pages; the limits here decide, and a caller's filters do not.
 
     catch_warnings swaps global state, so two threads must not be in it at once.

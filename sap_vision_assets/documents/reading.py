@@ -25,7 +25,7 @@ from sap_vision_assets.documents.files import (
 )
 from sap_vision_assets.documents.page import Page, decode_page, turn_box
 from sap_vision_assets.documents.parallel import map_in_order
-from sap_vision_assets.documents.reasons import DocumentError, RejectReason, printable
+from sap_vision_assets.documents.reasons import DocumentError, RejectReason, described, printable
 from sap_vision_assets.vocabulary import Vocabulary
 
 
@@ -41,16 +41,17 @@ def read_folder(folder: Path, *, vocabulary: Vocabulary, config: DatasetConfig) 
     documents, rejections = _group_by_id(tree, [name for name in names if is_annotation_name(name)], config)
     read = partial(_read_one, tree, vocabulary, config)
     used_images: set[str] = set()
+    rejected_stems = {Path(name).stem for name in names if is_annotation_name(name)}
     outcomes = map_in_order(read, documents, workers=config.num_workers(len(documents)), on_crash=_crashed)
-    for outcome in outcomes:
+    for entry, outcome in zip(documents, outcomes, strict=True):
         if isinstance(outcome, Accepted):
             used_images.add(outcome.document.image_path)
+            rejected_stems.discard(Path(entry.name).stem)
         yield outcome
     yield from rejections
-    stems = {Path(name).stem for name in names if is_annotation_name(name)}
     for name in image_names:
-        # The image of a rejected annotation is not reported twice.
-        if name not in used_images and Path(name).stem not in stems:
+        # Nobody knows which image a rejected annotation means: the one of its own name is not listed as well.
+        if name not in used_images and Path(name).stem not in rejected_stems:
             yield _notice(RejectReason.IMAGE_WITHOUT_ANNOTATION, IMAGES, name)
     for name in names:
         if not is_annotation_name(name):
@@ -110,7 +111,7 @@ def _read_one(tree: Path, vocabulary: Vocabulary, config: DatasetConfig, entry: 
     except DocumentError as error:
         return _rejection(entry.document_id, entry.name, error)
     except Exception as error:  # noqa: BLE001 (one document must not end the partition; it is listed)
-        unexpected = DocumentError(RejectReason.UNEXPECTED_ERROR, f"{type(error).__name__}: {error}")
+        unexpected = DocumentError(RejectReason.UNEXPECTED_ERROR, described(error))
         return _rejection(entry.document_id, entry.name, unexpected)
 
 

@@ -1,11 +1,13 @@
 """Why a document is not in the dataset: the one list of reasons, and the error that carries one."""
 
+import re
 from enum import StrEnum
 
 from sap_vision_assets.errors import InputError
 
 MAX_DETAIL_CHARS = 300
 """A detail quotes untrusted input; the reject table and the terminal get no more of it than this."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class RejectReason(StrEnum):
@@ -104,3 +106,8 @@ def printable(text: str) -> str:
         return text
     escaped = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return "".join(escaped)[: 2 * MAX_DETAIL_CHARS]
+
+
+def described(error: Exception) -> str:
+    """Type and text of `error`, without memory addresses: the same input must give the same bytes."""
+    return f"{type(error).__name__}: {_ADDRESS.sub('', str(error))}"

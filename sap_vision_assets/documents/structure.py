@@ -14,6 +14,8 @@ MAX_TIFF_STRIPS = 100_000
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples a pixel, by PNG's colour type."""
+_PNG_PALETTE = 3
+"""The colour type whose samples are indices into the palette."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Left, top, step right and step down of the passes of an interlaced PNG."""
 _INFLATE_BYTES = 1 << 20
@@ -91,16 +93,21 @@ def _num_tiff_strips(data: bytes) -> int:
     return int(most)
 
 
-def check_png_rows(data: bytes) -> None:
-    """Raises DocumentError when the compressed pixels end before the last row.
+def check_png_pixels(data: bytes) -> None:
+    """Raises DocumentError when the palette is missing, or the compressed pixels end before the last row.
 
-    Pillow gives black rows for those that are missing. Inflates a second time, in bounded memory; call it
-    when the size is known to be within the limits.
+    Pillow gives black for either. Inflates a second time, in bounded memory; call it when the size is known
+    to be within the limits.
     """
-    header, compressed = _png_chunks(data)
+    header, has_palette, compressed = _png_chunks(data)
     if len(header) < 13:
         return  # The decoder's own header check tells.
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
+    if colour == _PNG_PALETTE and not has_palette:
+        raise DocumentError(
+            RejectReason.IMAGE_DAMAGED,
+            "PNG: of colour type 3 without a palette (PLTE); save it as grey or RGB",
+        )
     bits = depth * _PNG_CHANNELS.get(colour, 1)
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     wanted = 0
@@ -120,16 +127,19 @@ def check_png_rows(data: bytes) -> None:
         )
 
 
-def _png_chunks(data: bytes) -> tuple[bytes, list[bytes]]:
-    """The content of the IHDR chunk, and those of the IDAT chunks."""
-    header, compressed, position = b"", [], len(_PNG_MAGIC)
+def _png_chunks(data: bytes) -> tuple[bytes, bool, list[bytes]]:
+    """The content of the IHDR chunk, whether a PLTE chunk stands before the pixels, and the IDAT chunks'."""
+    header, has_palette, position = b"", False, len(_PNG_MAGIC)
+    compressed: list[bytes] = []
     while position + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"IHDR":
             header = data[position + 8 : position + 8 + size]
+        elif kind == b"PLTE":
+            has_palette = has_palette or not compressed
         elif kind == b"IDAT":
             compressed.append(data[position + 8 : position + 8 + size])
         elif kind == b"IEND":
             break
         position += 12 + size
-    return header, compressed
+    return header, has_palette, compressed

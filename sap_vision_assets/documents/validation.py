@@ -6,12 +6,23 @@ from pathlib import Path
 
 from sap_vision_assets.documents.config import DatasetConfig
 from sap_vision_assets.documents.document import Rejection
-from sap_vision_assets.documents.files import ANNOTATIONS, IMAGES, SPLITS, list_names
+from sap_vision_assets.documents.files import (
+    ANNOTATIONS,
+    DOMAIN_RULE,
+    IMAGES,
+    SPLITS,
+    is_domain_name,
+    list_names,
+)
 from sap_vision_assets.documents.reading import read_folder
 from sap_vision_assets.documents.reasons import printable
 from sap_vision_assets.documents.tally import Tally
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.vocabulary import Vocabulary
+
+_LAYOUT = f"annotations are <domain>/<split>/{ANNOTATIONS}/*.json, a split is one of {', '.join(SPLITS)}"
+_MAX_WIDTH = 60
+"""Characters to which a column is padded; a longer cell pushes its own row's later cells aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +47,8 @@ class ValidationReport:
 
     path: Path
     splits: tuple[SplitReport, ...]
-    unexpected_folders: tuple[str, ...]
-    """Folders that are no split, and so are read by nothing: a "trian" beside "val"."""
+    folder_problems: dict[str, str]
+    """By folder, why it or its documents are read by nothing: a "trian" beside "val"."""
 
     @property
     def num_documents(self) -> int:
@@ -77,10 +88,8 @@ class ValidationReport:
                 ("file", "reason", "detail"),
                 [(f"{name}/{r.file}".removeprefix("./"), str(r.reason), r.detail) for name, r in files],
             ),
-            *(
-                f"{folder}: is no split ({', '.join(SPLITS)}); nothing reads it"
-                for folder in self.unexpected_folders
-            ),
+            "\n".join(f"{folder}: {problem}" for folder, problem in self.folder_problems.items()),
+            "" if self.num_documents + self.num_rejected else f"no document: {_LAYOUT}",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -94,12 +103,9 @@ def validate(path: Path, vocabulary: Vocabulary, config: DatasetConfig | None = 
         raise InputError(
             f"{path}: is no folder; give a data root, <root>/<domain>, or <root>/<domain>/<split>"
         )
-    splits, unexpected = _find_splits(path)
+    splits, problems = _find_splits(path)
     if not splits:
-        raise InputError(
-            f"{path}: has no {ANNOTATIONS}/, and no <domain>/<split>/{ANNOTATIONS}/ below it; "
-            f"splits are {', '.join(SPLITS)}"
-        )
+        raise InputError(f"{path}: has no {ANNOTATIONS}/, and no split below it; {_LAYOUT}")
     reports = []
     for name, folder in splits:
         tally = Tally()
@@ -113,30 +119,50 @@ def validate(path: Path, vocabulary: Vocabulary, config: DatasetConfig | None = 
                 counters=tally.counter_values(),
             )
         )
-    return ValidationReport(path=path, splits=tuple(reports), unexpected_folders=tuple(unexpected))
+    return ValidationReport(path=path, splits=tuple(reports), folder_problems=problems)
 
 
-def _find_splits(path: Path) -> tuple[list[tuple[str, Path]], list[str]]:
-    """Splits below `path` by name, and folders beside them that are none."""
+def _find_splits(path: Path) -> tuple[list[tuple[str, Path]], dict[str, str]]:
+    """Splits below `path` by name, and what is wrong with folders, by name."""
     if _is_split(path):
-        return [(".", path)], []
+        return [(".", path)], _problems_of_split(path, "")
     if any((path / split).is_dir() for split in SPLITS):
-        return _splits_of_domain(path, "")
-    found, unexpected = [], []
+        return _splits_of_domain(path, path.resolve().name, "")
+    found: list[tuple[str, Path]] = []
+    problems: dict[str, str] = {}
     for domain in _folders(path):
-        splits, others = _splits_of_domain(path / domain, f"{domain}/")
-        if splits:
-            found += splits
-            unexpected += others
-        else:
-            unexpected.append(domain)
-    return found, unexpected
+        splits, others = _splits_of_domain(path / domain, domain, f"{domain}/")
+        found += splits
+        problems |= others if splits else {printable(domain): f"has no split ({', '.join(SPLITS)})"}
+    return found, problems
 
 
-def _splits_of_domain(domain: Path, prefix: str) -> tuple[list[tuple[str, Path]], list[str]]:
-    folders = _folders(domain)
-    splits = [(f"{prefix}{name}", domain / name) for name in SPLITS if name in folders]
-    return splits, [printable(f"{prefix}{name}") for name in folders if name not in SPLITS]
+def _splits_of_domain(
+    folder: Path, domain: str, prefix: str
+) -> tuple[list[tuple[str, Path]], dict[str, str]]:
+    problems = {}
+    if not is_domain_name(domain):
+        problems[printable(domain)] = f"is no name of a domain: {DOMAIN_RULE}; rename the folder"
+    folders = _folders(folder)
+    splits = [(f"{prefix}{name}", folder / name) for name in SPLITS if name in folders]
+    for label, split in splits:
+        problems |= _problems_of_split(split, f"{label}/")
+    for name in folders:
+        if name not in SPLITS:
+            problems[printable(f"{prefix}{name}")] = f"is no split ({', '.join(SPLITS)}); nothing reads it"
+    return splits, problems
+
+
+def _problems_of_split(split: Path, prefix: str) -> dict[str, str]:
+    folders = _folders(split)
+    problems = {
+        printable(f"{prefix}{name}"): f"is neither {ANNOTATIONS}/ nor {IMAGES}/; nothing reads it"
+        for name in folders
+        if name not in (ANNOTATIONS, IMAGES)
+    }
+    if ANNOTATIONS not in folders:
+        problems[printable(prefix.rstrip("/")) or "."] = f"has no {ANNOTATIONS}/, so no document"
+    return problems
 
 
 def _folders(path: Path) -> list[str]:
@@ -148,10 +174,10 @@ def _is_split(path: Path) -> bool:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell; nothing for no rows."""
+    """Columns as wide as their widest cell, up to a limit; nothing for no rows."""
     if not rows:
         return ""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    widths = [min(_MAX_WIDTH, max(len(row[column]) for row in [head, *rows])) for column in range(len(head))]
     lines = [head, tuple("-" * width for width in widths), *rows]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

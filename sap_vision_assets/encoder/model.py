@@ -58,7 +58,7 @@ class LayoutLMv3Trunk(LayoutLMv3Model):
     def forward_image(self, pixel_values_B3HW: Tensor) -> Tensor:
         """Embeddings of the image's CLS and of its patches, row by row: [B, P, D]."""
         patches_BPD = _project_patches(pixel_values_B3HW, self.patch_embed.proj)
-        cls_B1D = self.cls_token.expand(len(patches_BPD), -1, -1)
+        cls_B1D = self.cls_token.expand(patches_BPD.shape[0], -1, -1)  # len() would fix it in an export
         embedded_BPD = torch.cat([cls_B1D, patches_BPD], dim=1) + self.pos_embed
         normed: Tensor = self.norm(self.pos_drop(embedded_BPD))
         return normed

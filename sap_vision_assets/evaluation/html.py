@@ -14,6 +14,8 @@ from sap_vision_assets.evaluation.pictures import jpeg
 UNDEFINED = "n/a"
 PAGE_WIDTH_PX = 1280
 """Width of the example pages inside report.html; the PNGs beside it are larger."""
+NARROW = 1.6
+"""Height to width, above A4's 1.41: a receipt as wide as the text would fill several screens."""
 
 
 def render_html(
@@ -32,6 +34,7 @@ def render_html(
         report=report,
         summary=report["summary"],
         pictures={name: _data_uri("image/png", file.read_bytes()) for name, file in pictures.items()},
+        narrow={name for name, page in pages.items() if page.height > NARROW * page.width},
         pages={name: _data_uri("image/jpeg", _encode_page(page)) for name, page in pages.items()},
     )
 

@@ -70,6 +70,9 @@ class EntityScores:
     f1: float | None
     """Micro average: over all entities of all fields."""
     f1_interval: Interval | None
+    precision_weighted: float | None
+    recall_weighted: float | None
+    f1_weighted: float | None
     precision_macro: float | None
     recall_macro: float | None
     f1_macro: float | None
@@ -128,7 +131,7 @@ def entity_scores(
     micro = class_score(
         "all", correct=int(correct.sum()), support=int(support.sum()), predicted=int(predicted.sum())
     )
-    macro = _averages(per_field, weighted=False)
+    macro, weighted = _averages(per_field, weighted=False), _averages(per_field, weighted=True)
     return EntityScores(
         support=micro.support,
         num_predicted=micro.num_predicted,
@@ -139,6 +142,9 @@ def entity_scores(
         f1_interval=bootstrap_interval(2 * correct_DF.sum(axis=1), (support_DF + predicted_DF).sum(axis=1))
         if micro.support
         else None,
+        precision_weighted=weighted[0],
+        recall_weighted=weighted[1],
+        f1_weighted=weighted[2],
         precision_macro=macro[0],
         recall_macro=macro[1],
         f1_macro=macro[2],

@@ -22,7 +22,9 @@ from sap_vision_assets.evaluation.outcomes import DocumentOutcome
 INK, MUTED = "#1c2733", "#7a8794"
 CORRECT, WRONG, MISSED = (26, 127, 75), (200, 38, 44), (214, 116, 0)
 PAGE_WIDTH_PX = 1400
-TAG_FONT_PX = 15
+PAGE_HEIGHT_MAX_PX = 2240
+"""Of a narrow receipt, which is then less wide: its tags would vanish beside its print."""
+TAG_FONT_PX = 13
 ITEM = "item."
 """Short for "lineItem." where space is scarce."""
 MARGIN_PX = 60
@@ -108,7 +110,8 @@ def draw_page(
 
     `boxes` are the words' boxes, norm1000.
     """
-    width, height = PAGE_WIDTH_PX, max(1, round(page.height * PAGE_WIDTH_PX / page.width))
+    scale = min(PAGE_WIDTH_PX / page.width, PAGE_HEIGHT_MAX_PX / page.height)
+    width, height = max(1, round(page.width * scale)), max(1, round(page.height * scale))
     canvas = page.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     words_px = [
         (x1 * width // 1000, y1 * height // 1000, x2 * width // 1000, y2 * height // 1000)
@@ -183,11 +186,12 @@ def _lines(boxes: Sequence[Box]) -> list[Box]:
 def _draw_tags(
     pen: ImageDraw.ImageDraw, marks: Sequence[_Mark], words_px: Sequence[Box], size: tuple[int, int]
 ) -> None:
-    """Names beside the boxes, each where it hides least: errors choose first."""
+    """Names beside the boxes, each where it hides least, marked words least of all: errors choose first."""
     font = ImageFont.truetype(
         str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), TAG_FONT_PX
     )
     words = np.array(words_px, np.int64).reshape(-1, 4)
+    marked = np.array([box for mark in marks for box in mark.boxes], np.int64).reshape(-1, 4)
     taken = np.zeros((0, 4), np.int64)
     for mark in (mark for mark in reversed(marks) if mark.text):
         tag_width, tag_height = round(pen.textlength(mark.text, font=font)) + 8, TAG_FONT_PX + 5
@@ -199,6 +203,8 @@ def _draw_tags(
             (x1 - 3, bottom + 3),
             (x1 - 4 - tag_width, y1 - 1),
             (x2 + 3 - tag_width, y1 - 3 - tag_height),
+            (x1 - 3, y1 - 3 - 2 * tag_height),
+            (x2 + 3 - tag_width, y1 - 3 - 2 * tag_height),
         ]
         places = np.array(
             [
@@ -209,7 +215,7 @@ def _draw_tags(
                 )
             ]
         )
-        cost = 4 * _overlap(places, taken) + _overlap(places, words)
+        cost = 4 * _overlap(places, taken) + _overlap(places, words) + 3 * _overlap(places, marked)
         place = places[int(cost.argmin())]
         taken = np.vstack([taken, place])
         pen.rounded_rectangle(tuple(place.tolist()), radius=3, fill=(*mark.colour, 225))

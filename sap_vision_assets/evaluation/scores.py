@@ -43,17 +43,15 @@ class Scores:
             "num_fields": self.fields.num_fields_with_support,
             "doc_type_accuracy": self.doc_type.accuracy,
             "doc_type_accuracy_interval": _bounds(self.doc_type.accuracy_interval),
-            "doc_type_f1_weighted": self.doc_type.f1_weighted,
-            "doc_type_f1_macro": self.doc_type.f1_macro,
+            **_averages("doc_type", self.doc_type),
             "po_subtype_accuracy": self.po_subtype.accuracy,
             "po_subtype_accuracy_interval": _bounds(self.po_subtype.accuracy_interval),
-            "po_subtype_f1_weighted": self.po_subtype.f1_weighted,
-            "po_subtype_f1_macro": self.po_subtype.f1_macro,
+            **_averages("po_subtype", self.po_subtype),
             "field_precision": self.fields.precision,
             "field_recall": self.fields.recall,
             "field_f1": self.fields.f1,
             "field_f1_interval": _bounds(self.fields.f1_interval),
-            "field_f1_macro": self.fields.f1_macro,
+            **_averages("field", self.fields),
         }
 
 
@@ -87,6 +85,14 @@ def score_outcomes(outcomes: Sequence[DocumentOutcome], vocabulary: Vocabulary) 
         num_unscored_words=sum(outcome.num_unscored_words for outcome in outcomes),
         outcomes=tuple(outcomes),
     )
+
+
+def _averages(head: str, scores: ClassificationScores | EntityScores) -> dict[str, float | None]:
+    return {
+        f"{head}_{score}_{average}": getattr(scores, f"{score}_{average}")
+        for average in ("weighted", "macro")
+        for score in ("precision", "recall", "f1")
+    }
 
 
 def _bounds(interval: Interval | None) -> list[float] | None:

@@ -4,9 +4,12 @@ model.onnx (+ model.onnx.data)            float32, the product
 model.int8.onnx (+ model.int8.onnx.data)  dynamically quantised
 config.json  tokenizer files  labels.json what the model's numbers mean
 export.json                               parity, task metrics and sizes
+manifest.json                             size and SHA-256 of every file, in what the graph has published
 """
 
+import hashlib
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,10 @@ LABELS_FILE = "labels.json"
 THRESHOLDS_FILE = "thresholds.json"
 EXPORT_FILE = "export.json"
 LATENCY_FILE = "latency.json"
+MANIFEST_FILE = "manifest.json"
+"""Written by the artefact store: {"files": {name: {"size": bytes, "sha256": hex}}} of all others."""
+
+_logger = logging.getLogger(__name__)
 
 
 def write_labels(folder: Path, vocabulary: Vocabulary) -> None:
@@ -49,6 +56,33 @@ def read_labels(folder: Path) -> Vocabulary:
     return vocabulary
 
 
+def verify(folder: Path) -> None:
+    """Raises ArtifactError naming the first file of manifest.json that is missing, cut or changed.
+
+    A folder without a manifest, such as `export_onnx` writes, passes with a warning.
+    """
+    if not (folder / MANIFEST_FILE).exists():
+        _logger.warning("%s: has no %s, so its files are not verified", folder, MANIFEST_FILE)
+        return
+    record = read_json(folder / MANIFEST_FILE)
+    try:
+        promised = {str(name): (int(of["size"]), str(of["sha256"])) for name, of in record["files"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ArtifactError(
+            f"{folder / MANIFEST_FILE}: lists no file's size and sha256 ({error!r}); copy the folder again"
+        ) from error
+    for name, (size, sha256) in promised.items():
+        file = folder / name
+        if not file.is_file():
+            raise ArtifactError(f"{file}: is missing; copy the folder again, with all files that it has")
+        found = file.stat().st_size
+        if found != size or _sha256(file) != sha256:
+            raise ArtifactError(
+                f"{file}: its {found} bytes are not the {size} that {MANIFEST_FILE} promises, or one has "
+                "changed; copy the folder again, or promote the model again"
+            )
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. Raises ArtifactError when there is none."""
     try:
@@ -58,6 +92,11 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ArtifactError(f"{file}: holds a {type(record).__name__}, expected an object; export it again")
     return record
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 _KINDS = ("doc_types", "po_subtypes", "fields")

@@ -6,7 +6,7 @@ from typing import Any
 from sap_vision_assets.errors import ArtifactError, InputError, VocabularyMismatchError
 from sap_vision_assets.evaluation.stitching import DocumentPrediction, Logits, Stitcher
 from sap_vision_assets.export import OnnxRunner, read_labels
-from sap_vision_assets.export.release import THRESHOLDS_FILE, VARIANT_FILES, read_json
+from sap_vision_assets.export.release import THRESHOLDS_FILE, VARIANT_FILES, read_json, verify
 from sap_vision_assets.export.session import Providers, window_inputs
 from sap_vision_assets.inference.page import PageInput, read_page
 from sap_vision_assets.inference.results import PageAnswer, Thresholds, assemble
@@ -20,11 +20,12 @@ class Predictor:
     def __init__(
         self, release: Path, *, variant: str = "fp32", providers: Providers = "auto", threads: int = 0
     ) -> None:
-        """Loads what `export_onnx` wrote to `release`, and evaluation's thresholds.json where it is there.
+        """Loads a promoted model's folder, or what `export_onnx` wrote, which lacks evaluation's thresholds.
 
-        `variant` is "fp32" or "int8"; `threads` of an operator, 0 leaves it to onnxruntime. Raises
-        ArtifactError naming a file that is missing, damaged or unsafe, and VocabularyMismatchError when the
-        files do not belong together.
+        `variant` is "fp32" or "int8"; `threads` of an operator, 0 leaves it to onnxruntime. Every file that
+        the folder's manifest.json lists is read once and verified; a folder without one is used as it is, and
+        a warning says so. Raises ArtifactError naming a file that is missing, changed or unsafe, and
+        VocabularyMismatchError when the files do not belong together.
         """
         if variant not in VARIANT_FILES:
             raise InputError(f"variant={variant!r}: choose of {tuple(VARIANT_FILES)}")
@@ -33,6 +34,7 @@ class Predictor:
                 f"{release}: has no {VARIANT_FILES[variant]}; int8 is released only where it was offered; "
                 "without model.onnx it is no released folder"
             )
+        verify(release)
         self.vocabulary = read_labels(release)
         self.runner = OnnxRunner(release / VARIANT_FILES[variant], providers=providers, threads=threads)
         self.tokenizer = load_tokenizer(release)

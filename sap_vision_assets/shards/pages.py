@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from sap_vision_assets.documents import load_page
+from sap_vision_assets.documents.page import quiet
 
 
 def page_thumbnail(image_bytes: bytes, size: int) -> NDArray[np.uint8]:
@@ -15,8 +16,13 @@ def page_thumbnail(image_bytes: bytes, size: int) -> NDArray[np.uint8]:
     The bytes are those that a dataset keeps, or that `load_page` has accepted: their limits are not checked
     again. Raises OSError or DocumentError when they cannot be decoded.
     """
-    image: Image.Image = Image.open(io.BytesIO(image_bytes))
-    if _is_plain(image):
+    # Threads wait for each other in quiet(): no more stands here than what may warn of odd metadata.
+    with quiet():
+        image: Image.Image = Image.open(io.BytesIO(image_bytes))
+        is_plain = _is_plain(image)
+        if image.format == "TIFF":
+            image.load()
+    if is_plain:
         # The decoder itself halves a large JPEG, up to three times: A4 of 300 dpi takes 12 ms, in full 88 ms.
         # Twice the final size is left to the filter: mean difference to a full decoding 0.4 of 255.
         image.draft(image.mode, (2 * size, 2 * size))

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sap_vision_assets.documents import open_dataset
@@ -16,7 +18,7 @@ from sap_vision_assets.vocabulary import Vocabulary
 
 DOCUMENTS_FILE = "documents.parquet"
 TRAINING_SET_FILE = "training_set.json"
-_COLUMNS = ["document_id", "doc_type", "po_subtype", "token_labels", "page_sha256"]
+_CONTENT = ["doc_type", "po_subtype", "words", "boxes", "token_labels", "page_sha256"]
 _SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("split", "document_id", "page_sha256", "content_sha256")]
 )
@@ -75,33 +77,50 @@ def pages_of_training_set(training_set: Path) -> dict[str, dict[str, str]]:
     return {split: _pages(rows, split) for split in sorted({row["split"] for row in rows})}
 
 
-def num_new_documents(datasets: Mapping[str, Path], last: Path | None, vocabulary: Vocabulary) -> int:
-    """How many documents of `datasets` are new, or labelled anew, since the training set `last`.
+def num_changed_documents(datasets: Mapping[str, Path], last: Path | None, vocabulary: Vocabulary) -> int:
+    """How many documents of `datasets` are new, changed or gone since the training set `last`.
 
-    A document is known when its page, its classes and its token labels are; its name and split do not matter.
-    None as `last`: all are new.
+    A document is what its page, words, boxes, classes and labels are; its name and split do not matter. One
+    that changed counts once: as the new one that it is, not as the old one that is gone. None as `last`: all
+    are new.
     """
-    known = set() if last is None else {row["content_sha256"] for row in _read_documents(last)}
-    return sum(
-        row["content_sha256"] not in known
-        for path in datasets.values()
-        for row in _describe(_read(path, vocabulary))
+    before = Counter(() if last is None else (row["content_sha256"] for row in _read_documents(last)))
+    now = Counter(
+        row["content_sha256"] for path in datasets.values() for row in _describe(_read(path, vocabulary))
     )
+    return max((now - before).total(), (before - now).total())
 
 
 def _read(dataset: Path, vocabulary: Vocabulary) -> pa.Table:
-    return open_dataset(dataset, vocabulary).column(_COLUMNS)
+    return open_dataset(dataset, vocabulary).column(["document_id", *_CONTENT])
 
 
 def _describe(table: pa.Table) -> Iterable[dict[str, str]]:
-    columns = [table.column(name).to_pylist() for name in _COLUMNS]
-    for document_id, doc_type, po_subtype, token_labels, page in zip(*columns, strict=True):
-        content = json.dumps([doc_type, po_subtype, token_labels, page])
-        yield {
-            "document_id": document_id,
-            "page_sha256": page,
-            "content_sha256": hashlib.sha256(content.encode()).hexdigest(),
-        }
+    # Lists as buffers, not as Python objects: the sensor has seconds for all documents of a domain.
+    for batch in table.to_batches():
+        names = (batch.column(name).to_pylist() for name in ("doc_type", "po_subtype", "page_sha256"))
+        words = pc.binary_join(batch.column("words"), "\x1f").to_pylist()  # no word has control characters
+        numbers = (_bytes_of_rows(batch.column(name)) for name in ("boxes", "token_labels"))
+        rows = zip(batch.column("document_id").to_pylist(), words, *names, *numbers, strict=True)
+        for document_id, text, doc_type, po_subtype, page, boxes, labels in rows:
+            head = json.dumps([doc_type, po_subtype, page, text])
+            yield {
+                "document_id": document_id,
+                "page_sha256": page,
+                "content_sha256": hashlib.sha256(head.encode() + boxes + labels).hexdigest(),
+            }
+
+
+def _bytes_of_rows(lists: pa.ListArray) -> list[bytes]:
+    """The numbers of each row of a list column, nested or not."""
+    counts = pc.list_value_length(lists).to_numpy()
+    values = lists.flatten()
+    while pa.types.is_list(values.type):
+        values = values.flatten()
+    numbers = values.to_numpy()
+    width = len(numbers) // max(1, int(counts.sum()))
+    ends = np.cumsum(counts) * width
+    return [numbers[end - count * width : end].tobytes() for end, count in zip(ends, counts, strict=True)]
 
 
 def _read_documents(training_set: Path) -> list[dict[str, str]]:

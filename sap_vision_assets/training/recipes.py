@@ -35,7 +35,7 @@ def demo() -> TrainingConfig:
         architecture=ArchitectureConfig(
             hidden_size=256, num_layers=4, num_heads=4, intermediate_size=1024, patch_size=56, dropout=0.0
         ),
-        max_steps=1900,
+        max_steps=1300,
         batch_size=8,
         learning_rate=1e-3,
         warmup_steps=100,
@@ -44,8 +44,8 @@ def demo() -> TrainingConfig:
         position_bias_rate_factor=10.0,
         doc_type_loss_weight=0.05,
         po_subtype_loss_weight=0.1,
-        eval_every_steps=475,
-        save_every_steps=475,
+        eval_every_steps=325,
+        save_every_steps=325,
         log_every_steps=10,
     )
 

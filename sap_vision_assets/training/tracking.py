@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,13 @@ class RunLog:
             self._attempt("Weights & Biases", lambda: self._open_wandb(out, config))
 
     def write(self, step: int, scalars: Scalars) -> None:
-        """One line of log.jsonl and one point a scalar in the tracker."""
+        """One line of log.jsonl and one point a scalar in the tracker; neither has what is not finite.
+
+        In fp16 the gradients of the first steps overflow, and JSON has no infinity.
+        """
+        scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
         record = {"step": step, **scalars}
-        self._stream.write(json.dumps(record) + "\n")
+        self._stream.write(json.dumps(record, allow_nan=False) + "\n")
         self._stream.flush()
         self._report(record)
         for sink in list(self._sinks):

@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from sap_vision_assets.errors import TrainingError
 from sap_vision_assets.training import distributed, folders
 from sap_vision_assets.training.config import TrainingJob
-from sap_vision_assets.training.console import TrainingConsole
+from sap_vision_assets.training.console import describe
 from sap_vision_assets.training.loop import Report, train
 from sap_vision_assets.training.run import Run
 from sap_vision_assets.training.supervision import (
@@ -102,22 +102,25 @@ def main() -> None:
 
 @contextmanager
 def _reports(job: TrainingJob) -> Iterator[Report]:
-    """Where rank 0's records go: the terminal, and Dagster where it is there."""
-    with ExitStack() as stack:
-        console = stack.enter_context(TrainingConsole(max_steps=job.config.max_steps))
-        if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
-            yield console
-            return
-        send = stack.enter_context(open_dagster_pipes()).report_custom_message
+    """Where rank 0's records go: to its output, and to Dagster where it is there."""
+    max_steps = job.config.max_steps
+
+    def show(record: dict[str, Any]) -> None:
+        print(describe(record, max_steps), flush=True)
+
+    if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
+        yield show
+        return
+    with open_dagster_pipes() as pipes:
         last_sent = float("-inf")
 
         def report(record: dict[str, Any]) -> None:
             nonlocal last_sent
-            console(record)
-            is_rare = "val_score" in record or record["step"] == job.config.max_steps
+            show(record)
+            is_rare = "val_score" in record or record["step"] == max_steps
             if is_rare or time.monotonic() - last_sent >= PIPES_INTERVAL_S:
                 last_sent = time.monotonic()
-                send({**record, "max_steps": job.config.max_steps})
+                pipes.report_custom_message({**record, "max_steps": max_steps})
 
         yield report
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sap_vision_assets.errors import InputError, VocabularyMismatchError
+from sap_vision_assets.vocabulary.strict_json import StrictJsonError, parse_json
 
 OUTSIDE = "O"
 """Label 0: the word belongs to no field."""
@@ -79,12 +82,21 @@ class Vocabulary:
             )
 
 
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text):
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+_OneLine = Annotated[str, AfterValidator(_one_line)]
+
+
 class _Term(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     # The reject table, file names and label strings all carry names: no blanks, no "|" and no ",".
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.]{0,63}$")]
-    sap: str = Field(min_length=1, max_length=80)
-    meaning: str = Field(min_length=1, max_length=200)
+    sap: _OneLine = Field(min_length=1, max_length=80)
+    meaning: _OneLine = Field(min_length=1, max_length=200)
 
     def term(self) -> Term:
         return Term(name=self.name, sap=self.sap, meaning=self.meaning)
@@ -101,16 +113,13 @@ class _VocabularyFile(BaseModel):
 def load_vocabulary(extension: Path | None = None) -> Vocabulary:
     """The package's vocabulary, followed by the terms of the user's `extension` file where one is given.
 
-    Ids of the package's own terms never move. Raises InputError when the extension cannot be read, has
-    unknown keys, or repeats a name.
+    Ids of the package's own terms never move. Raises InputError when the extension cannot be read, is no
+    regular file, has unknown keys, or repeats a key or a name.
     """
     own = resources.files(__package__).joinpath("vocabulary.json").read_bytes()
     files = [_parse(own, "vocabulary.json")]
     if extension is not None:
-        try:
-            files.append(_parse(extension.read_bytes(), str(extension)))
-        except OSError as error:
-            raise InputError(f"vocabulary extension {extension}: {error.strerror}; check the path") from error
+        files.append(_parse(_read(extension), str(extension)))
     return Vocabulary(
         doc_types=_unique("doc_types", (term for file in files for term in file.doc_types)),
         po_subtypes=_unique("po_subtypes", (term for file in files for term in file.po_subtypes)),
@@ -118,9 +127,22 @@ def load_vocabulary(extension: Path | None = None) -> Vocabulary:
     )
 
 
+def _read(extension: Path) -> bytes:
+    where = f"vocabulary extension {extension}"
+    try:
+        # Reading a FIFO would wait for its writer for ever, and /dev/zero has no end.
+        if not stat.S_ISREG(extension.stat().st_mode):
+            raise InputError(f"{where}: is no regular file; check the path")
+        return extension.read_bytes()
+    except OSError as error:
+        raise InputError(f"{where}: {error.strerror}; check the path") from error
+
+
 def _parse(content: bytes, where: str) -> _VocabularyFile:
     try:
-        return _VocabularyFile.model_validate_json(content)
+        return _VocabularyFile.model_validate(parse_json(content))
+    except StrictJsonError as error:
+        raise InputError(f"{where}: {error}; see docs/vocabulary.md for the form") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"

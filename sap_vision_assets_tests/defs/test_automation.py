@@ -1,12 +1,14 @@
 """What the sensor and the schedule ask for, tick by tick."""
 
 import json
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.plan.objects import StepFailureData
 
 from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs.automation import data_root_sensor, general_retraining
@@ -145,7 +147,7 @@ def test_a_domain_is_fine_tuned_when_enough_is_new(
     assert due.run_requests[0].run_key.startswith("acme:")
     assert due.run_requests[0].run_config == {}
     few = tick(instance, waiting.cursor, min_new_documents=5)
-    assert "4 documents are new or relabelled, 5 start a training" in reason(few)
+    assert "4 documents are new, changed or gone, 5 start one" in reason(few)
 
     # It is trained; from now on only what is new since then counts.
     assert run(instance, "domain_model", "acme", assets=["domain/training_set"]).success
@@ -162,7 +164,7 @@ def test_a_domain_is_fine_tuned_when_enough_is_new(
     write_split(data, "acme", "train", 1, first=10)
     one = tick(instance, changed_test.cursor)
     carry_out(instance, one)
-    assert "1 documents are new or relabelled, 2 start" in reason(tick(instance, one.cursor))
+    assert "1 documents are new, changed or gone, 2 start one" in reason(tick(instance, one.cursor))
     annotation = data / "acme" / "val" / "annotations" / "val_000.json"
     record = json.loads(annotation.read_text())
     annotation.write_text(json.dumps({**record, "token_labels": [1, 0, 0, 0]}))
@@ -191,7 +193,7 @@ def test_the_schedule_retrains_when_train_or_val_changed(
     assert isinstance(never_trained, dg.RunRequest)
 
     assert run(instance, "general_model", assets=["general/training_set"]).success
-    publish_model(store)
+    publish_model(store, seed=5)
     unchanged = nightly(stored)
     assert isinstance(unchanged, dg.SkipReason)
     assert "as they were at the last training" in (unchanged.skip_message or "")
@@ -204,7 +206,8 @@ def test_the_schedule_retrains_when_train_or_val_changed(
     due = nightly(stored)
     assert isinstance(due, dg.RunRequest)
     assert due.run_key != never_trained.run_key
-    assert due.run_config == {"ops": {"general__checkpoint": {"config": {"recipe": "tiny"}}}}
+    # As the last time: the recipe, and what was set beside it.
+    assert due.run_config == {"ops": {"general__checkpoint": {"config": {"recipe": "tiny", "seed": 5}}}}
 
 
 def test_a_running_training_is_not_asked_for_twice(
@@ -256,3 +259,107 @@ def test_the_daemon_accepts_new_domains_and_their_runs_together(
         ticked = repository.get_sensor_def("data_root").evaluate_tick(context)
     (request,) = ticked.run_requests or []
     assert request.tags["dagster/partition"] == "receipts|train"
+
+
+@pytest.mark.parametrize("change", ["removed", "words", "boxes", "doc_type"])
+def test_every_change_of_a_document_is_reason_to_retrain(
+    change: str, data: Path, instance: dg.DagsterInstance, stored: dg.DagsterInstance, store: ArtifactStore
+) -> None:
+    for split in SPLITS:
+        write_split(data, "general", split, 3)
+    carry_out(instance, tick(instance))
+    assert run(instance, "general_model", assets=["general/training_set"]).success
+    publish_model(store)
+    assert isinstance(nightly(stored), dg.SkipReason)
+    folder = data / "general" / "train"
+    annotation = folder / "annotations" / "train_000.json"
+    record = json.loads(annotation.read_text())
+    if change == "removed":
+        annotation.unlink()
+        (folder / "images" / record["image_path"]).unlink()
+    else:
+        other = {"words": ["a", "b", "c", "d"], "boxes": [[1, 2, 3, 4]] * 4, "doc_type": "CONTRACT"}
+        annotation.write_text(json.dumps({**record, change: other[change]}))
+    carry_out(instance, tick(instance))
+    assert isinstance(nightly(stored), dg.RunRequest)
+
+
+def test_a_renamed_document_is_none(
+    data: Path, instance: dg.DagsterInstance, stored: dg.DagsterInstance, store: ArtifactStore
+) -> None:
+    for split in SPLITS:
+        write_split(data, "general", split, 3)
+    carry_out(instance, tick(instance))
+    assert run(instance, "general_model", assets=["general/training_set"]).success
+    publish_model(store)
+    folder = data / "general" / "train" / "annotations"
+    (folder / "train_000.json").rename(folder / "renamed.json")
+    carry_out(instance, tick(instance))
+    skipped = nightly(stored)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "0 documents are new, changed or gone, 1 start one" in (skipped.skip_message or "")
+
+
+def ended_run(
+    instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, *, step_failed: bool
+) -> str:
+    """The run that the daemon made of `request`, as it ended."""
+    from sap_vision_assets.definitions import defs
+
+    made = instance.create_run_for_job(
+        defs.resolve_job_def(str(request.job_name)), tags={"dagster/run_key": str(request.run_key)}
+    )
+    if step_failed:
+        event = dg.DagsterEvent(
+            event_type_value="STEP_FAILURE",
+            job_name=made.job_name,
+            step_key="validated_dataset",
+            event_specific_data=StepFailureData(error=None, user_failure_data=None),
+        )
+        instance.handle_new_event(
+            dg.EventLogEntry(
+                error_info=None,
+                level="error",
+                user_message="",
+                run_id=made.run_id,
+                timestamp=time.time(),
+                job_name=made.job_name,
+                dagster_event=event,
+            )
+        )
+    if status == dg.DagsterRunStatus.CANCELED:
+        instance.report_run_canceled(made)
+    elif status == dg.DagsterRunStatus.FAILURE:
+        instance.report_run_failed(made)
+    return made.run_id[:8]
+
+
+def test_a_preparation_that_failed_is_named_and_not_repeated(
+    data: Path, instance: dg.DagsterInstance
+) -> None:
+    write_split(data, "acme", "train", 2)
+    write_split(data, "other", "train", 2)
+    first = tick(instance)
+    run_id = ended_run(instance, first.run_requests[0], dg.DagsterRunStatus.FAILURE, step_failed=True)
+    other = ended_run(instance, first.run_requests[1], dg.DagsterRunStatus.CANCELED, step_failed=False)
+    second = tick(instance, first.cursor)
+    assert requested(second) == []
+    assert f"acme|train: run {run_id} failed; mend the cause, then launch prepare_split" in reason(second)
+    assert f"other|train: run {other} was cancelled" in reason(second)
+
+
+def test_a_preparation_that_the_machine_ended_is_asked_for_again_later(
+    data: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(data, "acme", "train", 2)
+    first = tick(instance)
+    ended_run(instance, first.run_requests[0], dg.DagsterRunStatus.FAILURE, step_failed=False)
+    second = tick(instance, first.cursor)
+    assert requested(second) == []
+    assert "asked for again after 600 s" in reason(second)
+    monkeypatch.setattr("sap_vision_assets.defs.automation.RETRY_AFTER_S", 0)
+    third = tick(instance, second.cursor)
+    assert requested(third) == [("prepare_split", "acme|train")]
+    assert third.run_requests[0].run_key == f"{first.run_requests[0].run_key}#1"
+    fourth = tick(instance, third.cursor)
+    assert fourth.run_requests[0].run_key == third.run_requests[0].run_key

@@ -75,6 +75,14 @@ def test_a_run_without_its_process_is_ended_where_that_can_be_known(
         assert gone == ([run_id] if expected == dg.DagsterRunStatus.FAILURE else [])
 
 
+def test_a_run_that_was_being_cancelled_is_cancelled(ended: int) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_id = started(instance, ended, socket.gethostname())
+        instance.report_run_canceling(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
+        assert fail_dead_runs(instance, launched_here=False) == [run_id]
+        assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED  # type: ignore[union-attr]
+
+
 def test_a_run_whose_process_lives_goes_on(alive: int) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         started(instance, alive, socket.gethostname())

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,11 @@ SETTINGS = {"floors": {"doc_type_accuracy": 0.0, "field_f1": 0.0}, "workers": 1,
 TINY = {"recipe": "tiny", "max_steps": 6, "eval_every_steps": 3}
 COMMAND = [sys.executable, "-m", "sap_vision_assets.cli", "run"]
 TRAINED = [*COMMAND, "--recipe=tiny", "--set=max_steps=6", "--set=eval_every_steps=3"]
+
+
+@dg.job
+def nothing() -> None:
+    pass
 
 
 @dataclass
@@ -182,6 +187,96 @@ def test_ctrl_c_cancels_the_run_and_leaves_no_process(ran: Ran, instance: dg.Dag
     (last,) = instance.get_runs(limit=1)
     assert (last.job_name, last.status) == ("general_model", dg.DagsterRunStatus.CANCELED)
     assert instance.event_log_storage.get_concurrency_info("gpu").claimed_slots == []
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_the_pool(ran: Ran, instance: dg.DagsterInstance) -> None:
+    holder = instance.create_run_for_job(nothing)
+    claim = instance.event_log_storage.claim_concurrency_slot("gpu", holder.run_id, "training")
+    assert claim.is_claimed
+    log_file = ran.home / "waiting.log"
+    with log_file.open("w+") as log:
+        command = subprocess.Popen([*COMMAND, "--recipe=tiny", "--set=seed=2"], stdout=log, stderr=log)
+        try:
+            _wait_for(
+                lambda: "waits for another run to leave the pool 'gpu'" in log_file.read_text(), command
+            )
+            family = psutil.Process(command.pid).children(recursive=True)
+            command.send_signal(signal.SIGINT)
+            assert command.wait(timeout=120) == cli.EXIT_INTERRUPTED
+        finally:
+            command.kill()
+            command.wait()
+            instance.event_log_storage.free_concurrency_slots_for_run(holder.run_id)
+            instance.delete_run(holder.run_id)
+    assert family
+    assert not _left(family)
+    (last,) = instance.get_runs(limit=1)
+    assert (last.job_name, last.status) == ("general_model", dg.DagsterRunStatus.CANCELED)
+    assert instance.event_log_storage.get_concurrency_info("gpu").pending_steps == []
+
+
+def test_kill_9_of_a_run_of_the_ui_ends_its_training_which_goes_on_later(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The UI's runs execute each step in a process of its own, which Dagster leaves alone in such a case."""
+    (tmp_path / "killed_run.py").write_text(
+        "import dagster as dg\n"
+        "from sap_vision_assets.definitions import defs\n"
+        "def general_model():\n"
+        "    return defs.resolve_job_def('general_model')\n"
+        "def execute():\n"
+        "    config = {'recipe': 'tiny', 'max_steps': 100000, 'seed': 3}\n"
+        "    with dg.DagsterInstance.get() as instance:\n"
+        "        dg.execute_job(\n"
+        "            dg.reconstructable(general_model),\n"
+        "            instance=instance,\n"
+        "            run_config={'ops': {'general__checkpoint': {'config': config}}},\n"
+        "        )\n"
+        "if __name__ == '__main__':\n"
+        "    import killed_run\n"
+        "    killed_run.execute()\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", paths)
+
+    def logs() -> dict[str, int]:
+        """Lines of the log of each training, finished or not."""
+        files = ran.home.glob("artifacts/general/checkpoint/*/log.jsonl")
+        return {file.parent.name: len(file.read_text().splitlines()) for file in files}
+
+    before = logs()
+    with (tmp_path / "log").open("w") as log:
+        command = subprocess.Popen([sys.executable, "-m", "killed_run"], stdout=log, stderr=log)
+        try:
+            _wait_for(lambda: any(lines > 3 for name, lines in logs().items() if name not in before), command)
+            family = psutil.Process(command.pid).children(recursive=True)
+        finally:
+            command.kill()
+            command.wait()
+    training = [process for process in family if "sap_vision_assets.training.worker" in process.cmdline()]
+    assert training
+    deadline = time.monotonic() + 120
+    while _left(family) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not _left(family)
+    (draft,) = logs().keys() - before.keys()
+    # SIGTERM reached the rank: what it had done by then is saved, and the next run goes on from there.
+    assert list(ran.home.glob(f"artifacts/general/checkpoint/{draft}/checkpoint-*/training_state.json"))
+
+
+def _left(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still do something; one that has ended stays a zombie where nobody asks after it."""
+    return [
+        process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def _wait_for(condition: Callable[[], bool], command: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert command.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def _wait_for_training(command: "subprocess.Popen[bytes]", log: Path) -> list[psutil.Process]:

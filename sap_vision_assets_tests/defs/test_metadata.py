@@ -7,13 +7,16 @@ from PIL import Image
 
 from sap_vision_assets.defs.metadata import (
     MAX_PICTURE_BYTES,
+    MAX_ROWS,
     count_table,
+    gate_tables,
     headline,
     picture,
     pictures,
     score_table,
     table,
 )
+from sap_vision_assets.evaluation.gates import GateResult
 
 
 def test_tables_name_their_columns_and_what_is_undefined() -> None:
@@ -23,12 +26,64 @@ def test_tables_name_their_columns_and_what_is_undefined() -> None:
         {"gate": "f1", "value": "undefined"},
         {"gate": "size", "value": 3.5},
     ]
-    assert table([]).records == []
+    assert [dict(record.data) for record in table([]).records] == [{"rows": "none"}]
+
+
+def test_tables_show_four_decimals() -> None:
+    shown = {
+        0.98765432109: 0.9877,
+        1 / 14: 0.0714,
+        12.3456789: 12.3457,
+        4.4e8: 4.4e8,
+        1.23456e-6: 1.235e-6,
+        7: 7,
+    }
+    value = table([{"value": number} for number in shown])
+    assert [record.data["value"] for record in value.records] == list(shown.values())
+
+
+def test_the_largest_tables_fit_the_event_log() -> None:
+    rows = [
+        {"name": "f" * 60 + str(i), "f1": i / 7e3, "precision": i / 7e3, "recall": i / 7e3}
+        | {"support": 10**6 + i, "num_predicted": 10**6}
+        for i in range(MAX_ROWS + 100)
+    ]
+    value = score_table("field", rows)
+    assert len(value.records) == MAX_ROWS
+    # Seen: 49 kB.
+    assert len(dg.serialize_value(value)) < 100_000
+
+
+def test_gates_are_a_table_of_numbers_and_a_text_that_can_be_read() -> None:
+    gate = {"name": "size", "value": None, "limit": 3.0, "text": "a long sentence " * 20}
+    shown = gate_tables(
+        [
+            GateResult(passed=True, blocking=True, **gate),  # type: ignore[arg-type]  # a dict of mixed values
+            GateResult(passed=False, blocking=True, **gate),  # type: ignore[arg-type]  # likewise
+        ]
+    )
+    gates, findings = shown["gates"], shown["gate_findings"]
+    assert isinstance(gates, dg.TableMetadataValue)
+    assert [tuple(record.data.values()) for record in gates.records] == [
+        ("size", True, "undefined", 3.0),
+        ("size", False, "undefined", 3.0),
+    ]
+    assert isinstance(findings, dg.MarkdownMetadataValue)
+    assert findings.md_str.splitlines() == [
+        "- **size** passed: " + "a long sentence " * 20,
+        "- **size** failed: " + "a long sentence " * 20,
+    ]
 
 
 def test_counts_come_largest_first() -> None:
     value = count_table("reason", {"a": 1, "b": 3, "c": 1})
     assert [record.data["reason"] for record in value.records] == ["b", "a", "c"]
+
+
+def test_a_table_of_nothing_says_none() -> None:
+    for value in (count_table("reason", {}), score_table("reason", [])):
+        assert value.schema.columns[0].name == "reason"
+        assert [record.data["reason"] for record in value.records] == ["none"]
 
 
 def test_scores_come_with_the_most_frequent_first_and_gaps_are_said() -> None:

@@ -1,5 +1,6 @@
 """Training sets, gates and promotion on artefacts that were made without training."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sap_vision_assets.artifacts import ArtifactStore
+from sap_vision_assets.artifacts import Artifact, ArtifactStore
+from sap_vision_assets.defs.gating import PROMOTED_TODAY
 from sap_vision_assets.defs.partitions import register_domains
+from sap_vision_assets.defs.publishing import inputs_of
 from sap_vision_assets_tests.defs.conftest import checks, failure, run, statuses
-from sap_vision_assets_tests.defs.models import publish_model
+from sap_vision_assets_tests.defs.models import SCORES, publish, publish_model
 from sap_vision_assets_tests.defs.pages import write_page, write_split
 
 PROMOTION = ["general/promoted_model"]
@@ -199,3 +202,79 @@ def test_a_report_of_another_checkpoint_is_not_promoted(
     assert "was made from another checkpoint than the current one" in failure(
         result, "general__promoted_model"
     )
+
+
+def move(instance: dg.DagsterInstance, home: Path, split: str) -> None:
+    """Adds a page to a split of the general domain, and prepares it."""
+    write_split(home / "data", "general", split, 1, first=50)
+    assert run(instance, "prepare_split", f"general|{split}").success
+
+
+def score_today(store: ArtifactStore, checkpoint: Artifact, field_f1: float) -> None:
+    """What evaluation leaves when it scores the promoted checkpoint on today's test split."""
+    shards, test = (store.require(name, "general|test") for name in ("tokenized_shards", "validated_dataset"))
+    scores = {**SCORES, "field_f1": field_f1, "test_digest": test.digest, "vocabulary_digest": "v"}
+    inputs = inputs_of(checkpoint, shards, test)
+    publish(store, f"general/{PROMOTED_TODAY}", "", inputs, scores, "report.json")
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_the_model_that_is_promoted_now_is_the_one_to_compare_with(
+    is_replaced: bool, ready: None, home: Path, instance: dg.DagsterInstance, store: ArtifactStore
+) -> None:
+    first = publish_model(store)
+    assert run(instance, "general_model", assets=PROMOTION).success
+    move(instance, home, "test")
+    score_today(store, first["checkpoint"], 0.93)
+    if is_replaced:
+        publish_model(store, seed=1, scores={"field_f1": 0.99})
+        assert run(instance, "general_model", assets=PROMOTION).success
+    before = store.require("general/promoted_model").digest
+    publish_model(store, seed=2, scores={"field_f1": 0.93})
+    result = run(instance, "general_model", assets=PROMOTION)
+    if not is_replaced:
+        # 0.93 is as good as the first model is on today's pages, on which the gate compares the two.
+        assert result.success
+        return
+    said = failure(result, "general__promoted_model")
+    assert "field_f1 0.9300 is worse than the promoted model's 0.9900" in said
+    assert store.require("general/promoted_model").digest == before
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_an_evaluation_succeeds_whether_or_not_the_promoted_model_can_be_scored_again(
+    is_gone: bool,
+    home: Path,
+    instance: dg.DagsterInstance,
+    store: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def evaluate(checkpoint: Path, *, test_dataset: Path, out: Path, **_: Any) -> dict[str, Any]:
+        row = {"name": "STANDARD", "f1": 0.5, "precision": 0.5, "recall": 0.5, "support": 2}
+        rows = {"per_field": [], "per_class": [{**row, "num_predicted": 2}]}
+        report = {"fields": rows, "doc_type": rows, "po_subtype": rows}
+        (out / "report.json").write_text(json.dumps(report))
+        averages = {"po_subtype_f1_macro": 1, "field_recall_weighted": None}
+        return {**SCORES, **averages, "test_digest": test_dataset.name, "vocabulary_digest": "v"}
+
+    monkeypatch.setattr("sap_vision_assets.evaluation.report.evaluate", evaluate)
+    publish_model(store)
+    assert run(instance, "general_model", assets=PROMOTION).success
+    val_shards = store.require("tokenized_shards", "general|val")
+    for split in ("val", "test"):
+        move(instance, home, split)
+    assert training_set(instance).success
+    publish_model(store, seed=1)
+    if is_gone:
+        shutil.rmtree(val_shards.path)
+    result = run(instance, "general_model", assets=["general/evaluation_report"])
+    assert result.success
+    compared = checks(result)["no_worse_than_promoted"].description or ""
+    assert ("not compared" in compared) == is_gone
+    assert (store.current(f"general/{PROMOTED_TODAY}") is None) == is_gone
+    metadata = result.asset_materializations_for_node("general__evaluation_report")[0].metadata
+    assert metadata["po_subtype_f1_macro"] == dg.FloatMetadataValue(1.0)
+    assert metadata["field_recall_weighted"].value == "undefined, n=0"
+    (row,) = metadata["po_subtypes"].records  # type: ignore[attr-defined]  # a table
+    assert row.data["po_subtype"] == "STANDARD"

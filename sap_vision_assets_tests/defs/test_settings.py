@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from sap_vision_assets.defs.options import (
     ArchitectureOptions,
     TrainingOptions,
     check_options,
+    overrides,
     training_config,
 )
 from sap_vision_assets.defs.partitions import is_domain_name, split_key
-from sap_vision_assets.defs.resources import Settings, load_settings
+from sap_vision_assets.defs.resources import Settings, load_settings, remember_data_root
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
 from sap_vision_assets.training.recipes import RECIPES, demo, demo_finetune
@@ -93,10 +95,17 @@ def test_the_settings_file_changes_defaults_that_a_launchpad_leaves_alone(home: 
         ('{"kep": 3}', "'kep' is no setting"),
         ('{"keep": 0}', "keep"),
         ('{"floors": {"field_f1": "high"}}', "field_f1"),
+        ('{"floors": {"field_fl": 0.5}}', "field_fl"),
+        ('{"floors": {"doc_type_accuracy": 95}}', "95 % is 0.95"),
+        ('{"floors": {"max_regression": 1.0}}', "max_regression=1.0"),
+        ('{"domain_floors": {"receipts": {"field_f1": 7}}}', "field_f1=7"),
+        ('{"domain_floors": {"Reciepts!": {}}}', "'Reciepts!'"),
+        ('{"keep": 3, "keep": 4}', "'keep' stands there twice"),
+        ("\xff", "correct the file"),
     ],
 )
 def test_a_bad_settings_file_is_refused(home: Path, content: str, said: str) -> None:
-    (home / "settings.json").write_text(content)
+    (home / "settings.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match="settings") as caught:
         load_settings()
     assert said in str(caught.value)
@@ -130,8 +139,78 @@ def test_unknown_recipes_and_fields_are_refused() -> None:
     with pytest.raises(InputError, match="'large' is unknown"):
         training_config(TrainingOptions(recipe="large"), "demo")
     with pytest.raises(InputError, match="'steps' is no field of a training"):
-        check_options({"steps": 3})
-    check_options({"max_steps": 3, "recipe": "tiny"})
+        check_options({"steps": 3}, "demo", starts_anew=True)
+    check_options({"max_steps": 30, "recipe": "tiny"}, "demo", starts_anew=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "starts_anew", "said"),
+    [
+        ({"batch_size": 0}, True, "batch_size=0 must be positive"),
+        ({"max_steps": "many"}, True, "max_steps='many'"),
+        ({"architecture": {"layers": 3}}, True, "architecture.layers"),
+        ({"recipe": "tiny_finetune"}, True, "this is the general model"),
+        ({"recipe": "tiny"}, False, "a domain's model starts from the promoted general one"),
+    ],
+)
+def test_options_that_make_no_training_are_refused(
+    options: dict[str, Any], starts_anew: bool, said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        check_options(options, "demo" if starts_anew else "demo_finetune", starts_anew=starts_anew)
+    assert said in str(caught.value)
+
+
+def test_overrides_give_the_same_training_again() -> None:
+    options = {"max_steps": 7, "warmup_steps": 1, "architecture": {"num_layers": 2}, "precision": "fp32"}
+    recipe, config = training_config(TrainingOptions(recipe="demo", **options), "demo")
+    record = json.loads(json.dumps(config.to_json()))
+    assert training_config(TrainingOptions(recipe=recipe, **overrides(recipe, record)), "demo")[1] == config
+    assert overrides("demo", demo().to_json()) == {}
+    assert overrides("a recipe of old", record) == {}
+
+
+def test_relative_paths_of_the_settings_start_at_the_home(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(data_root="pages", artifact_root="made", vocabulary_extension="more.json")
+    assert settings.data_path() == home / "pages"
+    assert settings.vocabulary_path() == home / "more.json"
+    assert str(settings.store().root) == str(home / "made")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(Settings(artifact_root="~/made").store().root) == str(tmp_path / "made")
+    with pytest.raises(InputError, match=r"artifact_root 'nope://bucket'"):
+        Settings(artifact_root="nope://bucket").store()
+
+
+def test_a_data_root_is_remembered_beside_the_other_settings(home: Path) -> None:
+    (home / "settings.json").write_text('{"keep": 7}')
+    assert not remember_data_root(home / "data")  # the default
+    assert remember_data_root(home / "pages")
+    assert not remember_data_root(home / "pages")
+    assert json.loads((home / "settings.json").read_text()) == {"keep": 7, "data_root": str(home / "pages")}
+    assert load_settings().data_path() == home / "pages"
+
+
+def test_a_home_that_cannot_be_made_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv("SAP_VISION_HOME", str(home / "file" / "home"))
+    with pytest.raises(InputError, match=r"cannot be written .*SAP_VISION_HOME"):
+        home_module.prepare_home()
+
+
+@pytest.mark.parametrize("value", ["", "dagster"])
+def test_dagsters_home_is_absolute_and_empty_means_unset(
+    value: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", value)
+    home_module.prepare_home()
+    expected = tmp_path / value if value else home
+    assert os.environ["DAGSTER_HOME"] == str(expected)
+    assert (expected / "dagster.yaml").exists()
+    assert not (tmp_path / "dagster.yaml").exists()
 
 
 @pytest.mark.parametrize("name", ["general", "a", "0", "acme_2-b", "x" * 63])

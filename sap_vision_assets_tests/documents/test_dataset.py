@@ -111,6 +111,23 @@ def test_same_input_gives_same_bytes_whatever_the_workers_and_row_groups_are_bou
     assert _digests(out)[DOCUMENTS_FILE] != digests[0][DOCUMENTS_FILE], "the twin: other input, other bytes"
 
 
+def test_header_that_cannot_be_decoded_gives_the_same_rejects_each_time(
+    folder: SplitFolder, tmp_path: Path
+) -> None:
+    """Pillow would name the stream by its address."""
+    whole = folder.image("bad.png").read_bytes()
+    folder.image("bad.png").write_bytes(whole[:25] + b"\x05" + whole[26:])
+    digests = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        build_dataset(folder.path, tmp_path / name, vocabulary=VOCABULARY, config=ONE_WORKER)
+        digests.append(_digests(tmp_path / name))
+    assert digests[0] == digests[1]
+    (row,) = pq.read_table(tmp_path / "first" / REJECTS_FILE).to_pylist()
+    assert row["reason"] == "image_damaged"
+    assert row["detail"].endswith("export or scan the page again")
+
+
 def test_row_group_closes_when_its_pages_are_large(
     folder: SplitFolder, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sap_vision_assets.documents import RejectReason, reading
+from sap_vision_assets.documents.reasons import described
 from sap_vision_assets_tests.documents.folders import HEIGHT, WIDTH, SplitFolder, encoded, page, png
 
 Spoil = Callable[[SplitFolder], None]
@@ -63,6 +65,12 @@ def _conflicting_twin(folder: SplitFolder) -> None:
     folder.annotation("doc.JSON").write_text(json.dumps(record | {"doc_type": "OTHER"}))
 
 
+def _without_palette() -> bytes:
+    data = encoded(page("P"))
+    start = data.index(b"PLTE") - 4
+    return data[:start] + data[start + 12 + int.from_bytes(data[start : start + 4], "big") :]
+
+
 def _apng() -> bytes:
     return encoded(page(), save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
 
@@ -109,6 +117,11 @@ FAULTS: dict[str, tuple[RejectReason, Spoil]] = {
     "1 interlaced PNG that ends early": (
         RejectReason.IMAGE_TRUNCATED,
         _image_bytes(png(WIDTH, HEIGHT, interlaced=True, num_rows=100)),
+    ),
+    "5 PNG without its palette": (RejectReason.IMAGE_DAMAGED, _image_bytes(_without_palette())),
+    "PNG of a colour type that there is not": (
+        RejectReason.IMAGE_DAMAGED,
+        _image_bytes(PNG[:25] + b"\x05" + PNG[26:]),
     ),
     "2 image of zero bytes": (RejectReason.IMAGE_EMPTY, _image_bytes(b"")),
     "3 HTML named .png": (RejectReason.IMAGE_FORMAT, _image_bytes(b"<!DOCTYPE html><html></html>")),
@@ -320,6 +333,21 @@ def test_annotation_name_that_is_no_id(name: bytes, tmp_path: Path) -> None:
     lost[0].file.encode()
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_details_are_the_same_in_each_run(fault: str, tmp_path: Path) -> None:
+    _, spoil = FAULTS[fault]
+    folder = SplitFolder(tmp_path / "general" / "train")
+    folder.add("doc")
+    spoil(folder)
+    assert not any(re.search(r"0x[0-9a-f]{6,}", rejection.detail) for rejection in folder.read()[1])
+
+
+def test_addresses_of_objects_stay_out_of_descriptions() -> None:
+    error = ValueError(f"cannot use {object()!r}, a plain object")
+    assert "0x" in str(error)
+    assert described(error) == "ValueError: cannot use <object object>, a plain object"
+
+
 def test_unexpected_exception_is_a_rejection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = SplitFolder(tmp_path / "train")
     folder.add("doc")
@@ -353,6 +381,21 @@ def test_image_without_annotation_and_stray_file_are_listed_and_are_no_documents
         ("annotations/notes.txt", RejectReason.UNEXPECTED_FILE, None),
     ]
     assert all(notice.reason.is_notice for notice in notices)
+
+
+def test_image_that_nobody_names_is_listed_though_an_annotation_has_its_name(tmp_path: Path) -> None:
+    folder = SplitFolder(tmp_path / "train")
+    folder.add("foo", image_path="bar.png")
+    folder.image("foo.png").rename(folder.image("bar.png"))
+    assert folder.read()[1] == [], "the twin without the stray image"
+    folder.image("foo.png").write_bytes(PNG)
+    accepted, notices = folder.read()
+    assert set(accepted) == {"foo"}
+    assert [(n.file, n.reason) for n in notices] == [
+        ("images/foo.png", RejectReason.IMAGE_WITHOUT_ANNOTATION)
+    ]
+    folder.annotation("foo.json").write_text("{")
+    assert [n.file for n in folder.read()[1]] == ["annotations/foo.json", "images/bar.png"]
 
 
 def test_every_reason_has_a_test() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sap_vision_assets import cli
 from sap_vision_assets.documents import DatasetConfig, validate
 from sap_vision_assets.errors import InputError
 from sap_vision_assets_tests.documents.folders import VOCABULARY, SplitFolder, encoded, page
@@ -31,7 +32,7 @@ def test_data_root(root: Path) -> None:
         ("receipts/test", 0, 1),
     ]
     assert (report.num_documents, report.num_rejected) == (2, 3)
-    assert report.unexpected_folders == ()
+    assert report.folder_problems == {}
 
 
 def test_domain_and_split(root: Path) -> None:
@@ -72,8 +73,66 @@ def test_misspelt_split_is_named(root: Path) -> None:
     (root / "empty").mkdir()
     (root / ".cache").mkdir()
     report = validate(root, VOCABULARY, ONE_WORKER)
-    assert report.unexpected_folders == ("empty", "general/trian")
+    assert list(report.folder_problems) == ["empty", "general/trian"]
+    assert "empty: has no split (train, val, test)" in report.render()
     assert "general/trian: is no split" in report.render()
+
+
+def test_misspelt_folder_of_a_split_is_named(root: Path) -> None:
+    folder = SplitFolder(root / "general" / "test")
+    folder.add("good")
+    assert validate(root, VOCABULARY, ONE_WORKER).folder_problems == {}
+    (folder.path / "annotations").rename(folder.path / "annotation")
+    assert list(validate(root, VOCABULARY, ONE_WORKER).folder_problems) == [
+        "general/test/annotation",
+        "general/test",
+    ]
+    for path, name in ((root / "general", "test"), (folder.path, ".")):
+        text = validate(path, VOCABULARY, ONE_WORKER).render()
+        assert f"{name}: has no annotations/, so no document\n" in text
+        assert "annotation: is neither annotations/ nor images/; nothing reads it" in text
+
+
+@pytest.mark.parametrize("name", ["Receipts", "re ceipts", "a|b"])
+def test_folder_that_is_no_domain_to_the_graph_is_named(root: Path, name: str) -> None:
+    (root / "receipts").rename(root / name)
+    for path in (root, root / name):
+        report = validate(path, VOCABULARY, ONE_WORKER)
+        assert list(report.folder_problems) == [name]
+        assert f"{name}: is no name of a domain: must be of a-z, 0-9" in report.render()
+    assert validate(root / "general", VOCABULARY, ONE_WORKER).folder_problems == {}
+
+
+def test_no_document_at_all_is_said(tmp_path: Path) -> None:
+    folder = SplitFolder(tmp_path / "general" / "train")
+    report = validate(tmp_path, VOCABULARY, ONE_WORKER)
+    assert report.num_documents == 0
+    assert "no document: annotations are <domain>/<split>/annotations/*.json" in report.render()
+    folder.add("good")
+    assert "no document" not in validate(tmp_path, VOCABULARY, ONE_WORKER).render()
+
+
+def test_command_fails_for_whatever_the_graph_would_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = SplitFolder(tmp_path / "general" / "train")
+    assert cli.main(["validate", str(tmp_path)]) == 1, "no document"
+    folder.add("good")
+    assert cli.main(["validate", str(tmp_path)]) == 0
+    (tmp_path / "general").rename(tmp_path / "General")
+    assert cli.main(["validate", str(tmp_path)]) == 1
+    assert "General: is no name of a domain" in capsys.readouterr().out
+
+
+def test_one_long_name_does_not_widen_every_row(tmp_path: Path) -> None:
+    folder = SplitFolder(tmp_path / "train")
+    for name in ("short", "x" * 180):
+        folder.add(name, doc_type="NOTHING")
+    lines = validate(folder.path, VOCABULARY, ONE_WORKER).render().splitlines()
+    (short,) = (line for line in lines if line.startswith("annotations/short.json"))
+    (long,) = (line for line in lines if line.startswith("annotations/xxx"))
+    assert short.index("unknown_doc_type") == 62
+    assert f"{'x' * 180}.json  unknown_doc_type  doc_type 'NOTHING'" in long
 
 
 def test_wrong_path_is_refused(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_entity_scores_by_hand() -> None:
         1,
     )
     assert scores.f1_macro == pytest.approx((2 / 3 + 0) / 2)
+    assert scores.f1_weighted == pytest.approx((2 * 2 / 3 + 1 * 0) / 3)
     assert scores.num_fields_with_support == 2
 
 
@@ -115,6 +116,7 @@ def test_entity_scores_agree_with_seqeval() -> None:
         for average, expected in (
             ("micro", (ours.precision, ours.recall, ours.f1)),
             ("macro", (ours.precision_macro, ours.recall_macro, ours.f1_macro)),
+            ("weighted", (ours.precision_weighted, ours.recall_weighted, ours.f1_weighted)),
         ):
             theirs = seqeval_scores(
                 true_names, predicted_names, average=average, scheme=IOB2, zero_division=0

@@ -45,6 +45,27 @@ def test_page_is_marked_green_red_and_orange() -> None:
     assert not has_colour(drawn, CORRECT, BOXES[2])
 
 
+def test_a_receipt_is_drawn_less_wide_so_that_its_tags_stay_readable() -> None:
+    drawn = draw_page(Image.new("RGB", (500, 2500), "white"), [], outcome([]), VOCABULARY.field_names)
+    assert drawn.size == (448, 2240)
+
+
+def test_a_tag_hides_a_heading_rather_than_a_marked_value() -> None:
+    # The tag of the number in the middle finds words on all sides; most free is the place left of it.
+    boxes = [(100, 55, 140, 98), (100, 100, 140, 118), (141, 100, 300, 118), (100, 120, 140, 138)]
+    boxes.append((0, 100, 85, 118))
+    result = outcome(labels("O", "B-plant", "B-taxId", "B-netAmount", "B-senderName"))
+    drawn = draw_page(Image.new("RGB", (500, 500), "white"), boxes, result, VOCABULARY.field_names)
+
+    def has_tag(box: tuple[int, int, int, int]) -> bool:
+        x1, y1, x2, y2 = (value * 1400 // 1000 for value in box)
+        part = np.asarray(drawn.crop((x1 + 6, y1 + 6, x2 - 6, y2 - 6))).astype(int)
+        return bool((np.abs(part - np.array(CORRECT)).max(axis=-1) <= 40).any())
+
+    assert has_tag(boxes[0])
+    assert not any(has_tag(box) for box in boxes[1:])
+
+
 def test_page_without_entities_is_the_page() -> None:
     page = Image.new("RGB", (700, 700), "white")
     drawn = draw_page(page, BOXES, outcome([0] * 4), VOCABULARY.field_names)

@@ -10,7 +10,7 @@ from PIL import Image
 from sap_vision_assets.encoder import EncoderConfig, MultiTaskLayoutLMv3
 from sap_vision_assets.errors import ArtifactError, CheckpointError, VocabularyMismatchError
 from sap_vision_assets.evaluation.gates import Floors, evaluate_gates, may_promote
-from sap_vision_assets.evaluation.html import percent
+from sap_vision_assets.evaluation.html import percent, render_html
 from sap_vision_assets.evaluation.report import (
     EvaluationConfig,
     evaluate,
@@ -108,6 +108,13 @@ def test_summary_has_the_right_numbers(written: tuple[Path, dict[str, Any]]) -> 
     # "I-senderName" of the evil name is left without its B-: decoding calls that word something else, so the
     # prediction has one wrong entity or two, never senderName.
     assert summary["field_recall"] == pytest.approx(17 / 18)
+    # Of 8 invoices all are right, of 2 orders one; nothing else was taken for either.
+    assert summary["doc_type_recall_macro"] == pytest.approx((1 + 0.5) / 2)
+    assert summary["doc_type_recall_weighted"] == pytest.approx((8 * 1 + 2 * 0.5) / 10)
+    assert summary["doc_type_precision_weighted"] == 1.0
+    # senderName is found 7 times of 8, documentNumber 10 of 10.
+    assert summary["field_recall_weighted"] == pytest.approx(17 / 18)
+    assert summary["field_recall_macro"] == pytest.approx((7 / 8 + 1) / 2)
     assert summary["doc_type_accuracy_interval"][0] < 0.9 < summary["doc_type_accuracy_interval"][1]
     assert summary["vocabulary_digest"] == VOCABULARY.digest
     assert summary["checkpoint_digest"] == "c" * 64
@@ -313,6 +320,19 @@ def test_a_checkpoint_of_another_vocabulary_or_tokenizer_is_refused(
             config=CONFIG,
         )
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("height_px", "is_narrow"), [(150, False), (400, True)])
+def test_only_a_narrow_page_is_shown_small_first(
+    height_px: int, is_narrow: bool, written: tuple[Path, dict[str, Any]]
+) -> None:
+    report = json.loads((written[0] / "report.json").read_text())
+    page = Image.new("RGB", (100, height_px), "white")
+    pages = {example["document_id"]: page for example in report["examples"]}
+    html = render_html(report, report_pictures(written[0]), pages)
+    assert html.count('<input type="checkbox"') == (len(pages) if is_narrow else 0)
+    assert html.count('<img class="narrow"') == (len(pages) if is_narrow else 0)
+    assert ("A click shows a narrow page" in html) == is_narrow
 
 
 @pytest.mark.parametrize(

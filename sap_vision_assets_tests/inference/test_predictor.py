@@ -1,9 +1,11 @@
 """A released folder answers as evaluation measured it, takes unlabelled pages, and needs no torch."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sap_vision_assets.artifacts import ArtifactSpec, ArtifactStore
 from sap_vision_assets.documents import DocumentError, RejectReason
 from sap_vision_assets.errors import ArtifactError, InputError, SapVisionError, VocabularyMismatchError
 from sap_vision_assets.export import OnnxRunner
@@ -161,12 +164,12 @@ def test_missing_file_is_named(
         Predictor(release, variant=variant)
 
 
-def test_prediction_loads_neither_torch_nor_training_libraries(page: Path) -> None:
+def test_prediction_loads_neither_torch_nor_training_libraries(promoted: Path, page: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
 from sap_vision_assets.inference import predict_page
-answer = predict_page(Path({str(tiny().onnx)!r}), Path({str(page)!r}), providers="cpu", threads=1)
+answer = predict_page(Path({str(promoted)!r}), Path({str(page)!r}), providers="cpu", threads=1)
 assert answer["num_words"] == 30
 heavy = {{"torch", "transformers", "pandas", "sklearn", "matplotlib", "dagster"}} & set(sys.modules)
 print("loaded:", *sorted(heavy))
@@ -174,3 +177,57 @@ print("loaded:", *sorted(heavy))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "loaded:\n"
     assert done.stderr == ""
+
+
+@pytest.fixture
+def promoted(release: Path, tmp_path: Path) -> Path:
+    """A copy of a folder that the artefact store published, with thresholds and a manifest."""
+    write_thresholds(release)
+
+    def make(out: Path) -> dict[str, Any]:
+        shutil.copytree(release, out, dirs_exist_ok=True)
+        return {}
+
+    made = ArtifactStore(tmp_path / "artifacts").produce(ArtifactSpec(asset="general/promoted_model"), make)
+    shutil.copytree(made.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def flip_last_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_copied_release_answers(promoted: Path, page: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answer = Predictor(promoted, providers="cpu", threads=1).predict_file(page)
+    assert answer.doc_type.above_threshold is True
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("model.onnx", flip_last_byte, "or one has changed"),
+        ("model.int8.onnx", flip_last_byte, "or one has changed"),
+        ("tokenizer.json", flip_last_byte, "or one has changed"),
+        ("thresholds.json", Path.unlink, "is missing"),
+        ("labels.json", lambda file: file.write_bytes(file.read_bytes()[:200]), "its 200 bytes are not the"),
+        ("manifest.json", lambda file: file.write_text("{}"), "lists no file's size and sha256"),
+    ],
+)
+def test_a_tampered_release_is_refused_and_the_file_named(
+    promoted: Path, name: str, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(promoted / name)
+    with pytest.raises(ArtifactError, match=said) as caught:
+        Predictor(promoted, providers="cpu", threads=1)
+    assert str(caught.value).startswith(f"{promoted / name}: ")
+
+
+def test_a_folder_without_a_manifest_answers_with_a_warning(
+    release: Path, page: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert Predictor(release, providers="cpu", threads=1).predict_file(page).num_words == 30
+    assert f"{release}: has no manifest.json, so its files are not verified" in caplog.text

@@ -1,6 +1,7 @@
 """The small page against a full decoding, for every way in which a page is stored."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -73,6 +74,32 @@ def test_transparency_and_palettes_become_rgb_over_white() -> None:
     keyed = page_thumbnail(stored(page, "PNG", transparency=(255, 0, 0)), 224)
     np.testing.assert_array_equal(keyed[20, 200], [255, 255, 255])
     np.testing.assert_array_equal(expected[20, 200], [255, 0, 0])
+
+
+def with_damaged_exif(page: Image.Image, kind: str) -> bytes:
+    if kind == "JPEG":
+        return stored(page, kind, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0", quality=95)
+    image_bytes = stored(page, kind)
+    # The directory's entry of tag 284 (planar configuration) becomes 34665: EXIF, at the file's end.
+    entry = struct.pack("<HHII", 34665, 4, 1, len(image_bytes) - 2)
+    return image_bytes.replace(struct.pack("<HHII", 284, 3, 1, 1), entry)
+
+
+def read_with_exif(image_bytes: bytes) -> None:
+    image = Image.open(io.BytesIO(image_bytes))
+    image.getexif()
+    image.load()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_damaged_exif_makes_no_noise(kind: str) -> None:
+    """Warnings are errors in these tests; the twin shows that Pillow has one for this file."""
+    page = drawn_page(200, 200)
+    image_bytes = with_damaged_exif(page, kind)
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        read_with_exif(image_bytes)
+    difference = np.abs(page_thumbnail(image_bytes, 224).astype(int) - in_full(stored(page, "PNG")))
+    assert difference.mean() < 1  # measured: JPEG 0.3, TIFF 0.1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

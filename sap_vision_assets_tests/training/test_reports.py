@@ -1,13 +1,15 @@
 """What a person or Dagster sees of a training while it runs."""
 
 import json
+import os
+import pty
 from pathlib import Path
 
 import pytest
 from dagster_pipes import encode_param
 
 from sap_vision_assets.training import worker
-from sap_vision_assets.training.console import describe
+from sap_vision_assets.training.console import TrainingBar, describe
 from sap_vision_assets_tests.training.making import make_job
 
 STEP = {
@@ -21,6 +23,8 @@ def test_lines_for_a_person() -> None:
         "step 10/20  loss 1.5000 (doc_type 0.500, po_subtype 0.250, token 0.750)  "
         "lr 1.00e-03  grad 2.00  12.3 documents/s  1234 tokens/s"
     )
+    overflowed = {name: value for name, value in STEP.items() if name != "grad_norm"}
+    assert "lr 1.00e-03  grad overflow  12.3 documents/s" in describe(overflowed, 20)
     score = {
         "step": 20,
         "val_score": 0.75,
@@ -31,6 +35,24 @@ def test_lines_for_a_person() -> None:
     assert describe(score, 20) == (
         "step 20/20  validation score 0.7500 (doc_type_accuracy 1.000, field_f1 0.500)  best so far"
     )
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_terminal_that_goes_away_costs_no_training(is_gone: bool) -> None:
+    ours, theirs = pty.openpty()
+    bar = TrainingBar(theirs)
+    bar.show(1, 4)
+    assert "1/4" in os.read(ours, 4096).decode()
+    if is_gone:
+        os.close(ours)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(theirs, b"anybody?")
+    bar.show(2, 4)
+    bar.close()
+    os.close(theirs)
+    if not is_gone:
+        assert "2/4" in os.read(ours, 4096).decode()
+        os.close(ours)
 
 
 def test_pipes_gets_progress_every_few_seconds_and_every_score(
@@ -62,7 +84,7 @@ def test_pipes_gets_progress_every_few_seconds_and_every_score(
     assert sent[3]["val_score"] == 0.5
 
 
-def test_without_dagster_only_the_terminal_is_told(
+def test_without_dagster_only_the_output_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)

@@ -2,6 +2,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -21,6 +22,22 @@ def write_run(out: Path, tracker: str, *, first_step: int = 0) -> None:
 
 def logged_steps(out: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("grad_norm", [float("inf"), float("nan"), 2.0])
+def test_what_is_not_finite_is_left_out(grad_norm: float, tmp_path: Path) -> None:
+    reported: list[dict[str, Any]] = []
+    log = RunLog(tmp_path, tiny(), first_step=0, report=reported.append)
+    log.write(1, {"loss": 1.0, "grad_norm": grad_norm})
+    log.close()
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    expected = {"step": 1, "loss": 1.0} | ({"grad_norm": 2.0} if grad_norm == 2.0 else {})
+    assert json.loads(line, parse_constant=refuse) == expected
+    assert reported == [expected]
 
 
 def test_lines_after_the_checkpoint_are_written_anew(tmp_path: Path) -> None:

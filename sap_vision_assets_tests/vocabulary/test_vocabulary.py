@@ -1,6 +1,7 @@
 """The package's vocabulary, and a user's extension of it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,16 @@ def test_digest_is_of_names_not_of_meanings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "the whole file"),
+        ("{", "EOF while parsing"),
+        ("[]", "the whole file"),
+        ('{"version": 1, "fields": [], "fields": []}', r"extension\.json: key 'fields' stands there twice"),
+        ('{"version": 1, "fields": [' + "[" * 300, "recursion limit"),
+        ('{"version": 1, "fields": [{"name": "a", "sap": "-", "meaning": "x\\ny"}]}', "must be one line"),
+        (
+            '{"version": 1, "fields": [{"name": "a", "sap": "\\u001b[0m", "meaning": "x"}]}',
+            r"0\.sap: .*one line",
+        ),
+        ('{"version": 1, "fields": [{"name": "a", "sap": "-", "meaning": "x\\u2028y"}]}', "must be one line"),
         ('{"version": 2}', "version"),
         ('{"version": 1, "feilds": []}', "feilds"),
         ('{"version": 1, "fields": [{"name": "a|b", "sap": "-", "meaning": "x"}]}', r"fields\.0\.name"),
@@ -92,6 +102,23 @@ def test_wrong_extension_is_refused(tmp_path: Path, content: str, message: str) 
     file.write_text(content)
     with pytest.raises(InputError, match=message):
         load_vocabulary(file)
+
+
+def test_extension_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = _extension(tmp_path, fields=[_term("palletId")])
+    plain = load_vocabulary(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_vocabulary(file) == plain
+
+
+def test_extension_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.json")
+    for path in (tmp_path / "fifo.json", tmp_path, Path("/dev/zero")):
+        with pytest.raises(InputError, match=f"{path}: is no regular file"):
+            load_vocabulary(path)
+    file = _extension(tmp_path, fields=[_term("palletId")])
+    (tmp_path / "linked.json").symlink_to(file)
+    assert load_vocabulary(tmp_path / "linked.json") == load_vocabulary(file)
 
 
 def test_missing_extension_is_refused(tmp_path: Path) -> None:

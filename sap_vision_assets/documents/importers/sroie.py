@@ -3,21 +3,25 @@
 Lines become words, and the key values are looked for among them: the source does not say where they stand.
 """
 
-import json
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from PIL import Image, ImageFont
+from PIL import ImageFont
 
 from sap_vision_assets.documents.importers.conversion import (
     Notes,
+    SourceFiles,
     SourcePage,
     assign_splits,
     check_target,
+    convert_each,
     norm_box,
+    pair_files,
+    read_image_size,
+    read_text_file,
     require_folders,
     write_domain,
 )
@@ -25,7 +29,9 @@ from sap_vision_assets.documents.importers.projection import Match, PageText, sq
 from sap_vision_assets.documents.importers.report import ImportReport
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
+from sap_vision_assets.vocabulary.strict_json import parse_json
 
+SUFFIXES = {"img": ".jpg", "box": ".csv", "key": ".json"}
 FIELDS = {"company": "senderName", "address": "senderAddress", "date": "documentDate", "total": "grossAmount"}
 FUZZY_KEYS = ("company", "address")
 """Keys that may differ from the page in a tenth of their letters; dates and amounts may not."""
@@ -77,40 +83,37 @@ def import_sroie(
     A line's box is shared out among its words by the widths of their characters. company, address, date and
     total become senderName, senderAddress, documentDate and grossAmount; what is not found is listed in the
     report, and the page is kept with what was found. A receipt says that something was paid; it does not ask
-    for payment as an INVOICE does, so the document type is OTHER unless `doc_type` says otherwise. Raises
-    InputError when the source is not there or the domain is there already.
+    for payment as an INVOICE does, so the document type is OTHER unless `doc_type` says otherwise. A receipt
+    that cannot be used is listed as skipped or unpaired. Raises InputError when the source is not there or
+    has no receipt, or the domain is there already; ArtifactError when `out` cannot be written.
     """
-    require_folders(src, ("img", "box", "key"))
+    require_folders(src, tuple(SUFFIXES))
     check_target(out, domain)
     vocabulary = load_vocabulary()
     if doc_type not in vocabulary.doc_type_names:
         raise InputError(f"doc_type {doc_type!r}: not in the vocabulary; `sap-vision labels` lists the known")
     notes = Notes()
-    pages = []
-    for image in sorted((src / "img").glob("*.jpg")):
-        try:
-            pages.append(_convert(src, image, doc_type, vocabulary, notes))
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            notes.add(image.stem, "skipped", f"{type(error).__name__}: {error}")
+    convert = partial(_convert, doc_type=doc_type, vocabulary=vocabulary)
+    pages = convert_each(src, pair_files(src, SUFFIXES, notes), convert, notes, vocabulary)
     splits = assign_splits(pages, notes, test_share=test_share, val_share=val_share)
-    out.mkdir(parents=True, exist_ok=True)
     return write_domain(pages, splits, out, domain, source="SROIE", notes=notes, vocabulary=vocabulary)
 
 
-def _convert(src: Path, image: Path, doc_type: str, vocabulary: Vocabulary, notes: Notes) -> SourcePage:
-    with Image.open(image) as opened:
-        width, height = opened.size
-    receipt = _Receipt(name=image.stem, lines=_read_lines(src / "box" / f"{image.stem}.csv", notes))
+def _convert(
+    name: str, files: SourceFiles, notes: Notes, *, doc_type: str, vocabulary: Vocabulary
+) -> SourcePage:
+    width, height = read_image_size(files["img"])
+    receipt = _Receipt(name=name, lines=_read_lines(name, files["box"], notes))
     boxes = []
     for number, line in enumerate(receipt.lines):
         for word, x1, x2 in _split_line(line):
             receipt.words.append(word)
             receipt.line_of.append(number)
             boxes.append(norm_box((x1, line.y1, x2, line.y2), width, height, notes))
-    keys = json.loads((src / "key" / f"{image.stem}.json").read_text(encoding="utf-8"))
+    keys = parse_json(read_text_file(files["key"]))
     return SourcePage(
-        name=image.stem,
-        image=image,
+        name=name,
+        image=files["img"],
         doc_type=doc_type,
         words=receipt.words,
         boxes=boxes,
@@ -120,9 +123,9 @@ def _convert(src: Path, image: Path, doc_type: str, vocabulary: Vocabulary, note
     )
 
 
-def _read_lines(file: Path, notes: Notes) -> list[_Line]:
+def _read_lines(name: str, file: Path, notes: Notes) -> list[_Line]:
     lines = []
-    for number, row in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, row in enumerate(read_text_file(file).decode().splitlines(), start=1):
         cells = row.split(",", 8)  # The transcript may have commas, and is not quoted.
         if not row.strip():
             continue
@@ -130,7 +133,7 @@ def _read_lines(file: Path, notes: Notes) -> list[_Line]:
             corners = [int(cell) for cell in cells[:8]]
             text = cells[8]
         except (ValueError, IndexError):
-            notes.add(file.stem, "line_not_readable", f"line {number}: {row[:80]}")
+            notes.add(name, "line_not_readable", f"line {number}: {row[:80]}")
             continue
         if not text.strip():
             notes.counters["lines_without_text_dropped"] += 1

@@ -41,7 +41,7 @@ def finish(
     details in the footer to chance; `signatures` is the probability of any.
     """
     stamps = case.words["stamps"]
-    stamp = (case.pick(stamps.get(case.doc_type, stamps["default"])),) if case.chance(0.1) else ()
+    stamp = (case.pick(stamps.get(case.kind, stamps["default"])),) if case.chance(0.1) else ()
     people = tuple(case.text(name) for name in ("person", "person2")[: case.pick((1, 1, 2))])
     if not subtitle and subtype is None and case.chance(0.1):
         subtitle = labelled(case.pick(case.words["subtitles"]))

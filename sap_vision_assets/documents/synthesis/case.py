@@ -47,6 +47,8 @@ class Case:
     style: PageStyle
     words: dict[str, Any]
     """The language's wordings."""
+    kind: str
+    """What captions, number ranges and stamps go by: the document type, or "RECEIPT"."""
     titled: bool
     """False on a page without a title; then its other words must tell what it is."""
     colon: str
@@ -74,6 +76,7 @@ class Case:
         """`abroad` puts the counterparty into another country; `related` makes it a "sister" company of the
         sender, or the "same" company at another address."""
         self.rng, self.split, self.doc_type, self.language = rng, split, doc_type, language
+        self.kind = doc_type
         self.buyer_issues = doc_type in _BUYER_ISSUES or (doc_type == "CONTRACT" and rng.random() < 0.5)
         self.words = phrases(language)
         self.industry = industry or rng.choice(goods.industries())
@@ -172,9 +175,9 @@ class Case:
         return str(self.pick(choices)) + self.colon
 
     def wordings(self, field: str, variant: str = "") -> list[str]:
-        """The most special wordings there are: of the variant, the type, the issuer's side, or any."""
+        """The most special wordings there are: of the variant, the kind, the issuer's side, or any."""
         captions = self.words["captions"]
-        endings = (variant or self._variant(field), self.doc_type, "buyer" if self.buyer_issues else "seller")
+        endings = (variant or self._variant(field), self.kind, "buyer" if self.buyer_issues else "seller")
         keys = (*(f"{field}.{ending}" for ending in endings), field)
         found: list[str] = next(captions[key] for key in keys if key in captions)
         return found
@@ -186,6 +189,8 @@ class Case:
             variant = "iban"
         elif field == "senderBankCode" and self.sender.bank_code[:2].isdigit():
             variant = "routing"
+        elif field in ("taxId", "receiverTaxId") and self._has_own_name(field):
+            variant = self._tax_country(field)
         elif field == "taxId" and self.text("taxId") == self.sender.tax_number:
             variant = "number"
         elif field in ("receiverId", "senderId"):
@@ -193,6 +198,14 @@ class Case:
         elif field == "receiverTaxId" and self.buyer_issues:
             variant = "supplier"
         return variant
+
+    def _has_own_name(self, field: str) -> bool:
+        """Whether the country calls this tax number by a name that others do not have, such as RFC."""
+        return f"{field}.{self._tax_country(field)}" in self.words["captions"]
+
+    def _tax_country(self, field: str) -> str:
+        company = self.sender if field == "taxId" else self.receiver
+        return company.address.country_code
 
     def _company(self, country: str, other: str, stem: str = "") -> Company:
         foreign = self.words["country_names"][country] if country != other or self.chance(0.15) else ""
@@ -208,7 +221,7 @@ class Case:
             )
         if name in DATE_OFFSETS:
             return self.set(name, self.style.day(self.day(name)))
-        patterns = number_patterns().get(f"{name}.{self.doc_type}") or number_patterns().get(name)
+        patterns = number_patterns().get(f"{name}.{self.kind}") or number_patterns().get(name)
         if patterns:
             owner = (
                 self.sender
@@ -233,11 +246,13 @@ def _field(name: str) -> str | None:
 
 
 def _attach(before: str, line: Line, after: str) -> Line:
+    """The line with what touches it; "S.A." at a sentence's end keeps its one full stop."""
     parts = list(line)
     if before:
         first = parts[0]
         parts[0] = Text(text=before + first.text, field=first.field, continues=first.continues)
     if after:
         last = parts[-1]
+        after = after.removeprefix(".") if last.text.endswith(".") else after
         parts[-1] = Text(text=last.text + after, field=last.field, continues=last.continues)
     return tuple(parts)

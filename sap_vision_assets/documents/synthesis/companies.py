@@ -89,8 +89,11 @@ def make_address(rng: random.Random, *, split: str, country: str, foreign: str =
     line = data["street_form"].format(street=street, number=number)
     if rng.random() < 0.15:
         line += ", " + rng.choice(data["extras"]).format(n=rng.randint(1, 30))
-    city, state = (*rng.choice(data["cities"]), "")[:2]
-    code = fill_pattern(rng, data["postcode"])
+    # Where readers know a state by its postal codes, a city comes with its state and its codes.
+    city, *more = rng.choice(data["cities"])
+    state = more[0] if more else ""
+    postcode = more[1] if len(more) > 1 else data["postcode"]
+    code = fill_pattern(rng, postcode)
     town = data["town_form"].format(code=code, city=city, state=state)
     return Address(street=line, town=town.strip(), city=city, country_code=country, country=foreign)
 

@@ -6,6 +6,9 @@ from sap_vision_assets.documents.synthesis.case import Case
 from sap_vision_assets.documents.synthesis.content import DocumentContent, Paragraph, Text
 from sap_vision_assets.documents.synthesis.order_tables import main_table
 from sap_vision_assets.documents.synthesis.phrases import letters
+from sap_vision_assets.documents.synthesis.sales import receipt
+
+_RECEIPT_SHARE = 0.25
 
 
 def contract(case: Case) -> DocumentContent:
@@ -41,7 +44,9 @@ def contract(case: Case) -> DocumentContent:
 
 
 def other(case: Case) -> DocumentContent:
-    """A page that is none of the business documents, though it may well speak of them."""
+    """A page that is none of the business documents, though it may well speak of them; or a till receipt."""
+    if case.chance(_RECEIPT_SHARE):
+        return receipt(case)
     kind = case.pick(letters(case.language)["other"])
     fields = kind["fields"]
     pairs = blocks.header(case, fields[:1], fields[1:], low=2, high=6)

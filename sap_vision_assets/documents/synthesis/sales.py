@@ -20,7 +20,7 @@ from sap_vision_assets.documents.synthesis.item_tables import (
     totals,
 )
 
-_RECEIPT_SHARE = 0.1
+_MOST_CASH_CENTS = 300_000
 _RECEIPT_COLUMNS = (
     ("description", "netAmount"),
     ("description", "quantity", "unitPrice", "netAmount"),
@@ -29,8 +29,6 @@ _RECEIPT_COLUMNS = (
 
 
 def invoice(case: Case) -> DocumentContent:
-    if case.chance(_RECEIPT_SHARE):
-        return receipt(case)
     items = items_of(case, discounts=0.2)
     parties = [blocks.receiver_party(case), *ship_to(case, 0.25), *third_party(case)]
     if case.chance(0.12):
@@ -56,7 +54,11 @@ def invoice(case: Case) -> DocumentContent:
 
 
 def receipt(case: Case) -> DocumentContent:
-    """A till receipt: no addressee, few captions, cash and change (label O)."""
+    """A till receipt: no addressee, few captions, and what was paid (label O).
+
+    Its type is OTHER: an invoice asks for payment, a receipt says that it was made.
+    """
+    case.kind = "RECEIPT"
     words = case.words["receipt"]
     items = items_of(case)
     header = list(blocks.type_header(case, "RECEIPT", low=2, high=4))
@@ -67,10 +69,12 @@ def receipt(case: Case) -> DocumentContent:
     sums = list(totals(case, items, extras=False))
     if case.chance(0.5):
         sums = sums[-1:]
-    given = -(-case.gross_cents // 1000) * 1000
-    if case.chance(0.6):
+    in_cash = case.gross_cents < _MOST_CASH_CENTS and case.chance(0.8)
+    given = -(-case.gross_cents // 1000) * 1000 if in_cash else case.gross_cents
+    means = case.pick(words["cash" if in_cash else "card"])
+    sums.append(KeyValue(caption=means + case.colon, value=case.money(given, None)))
+    if in_cash:
         change = case.money(given - case.gross_cents, None)
-        sums.append(KeyValue(caption=case.pick(words["cash"]) + case.colon, value=case.money(given, None)))
         sums.append(KeyValue(caption=case.pick(words["change"]) + case.colon, value=change))
     return finish(
         case,

@@ -17,7 +17,7 @@ from sap_vision_assets.documents.synthesis.typesetting import (
     stack,
 )
 
-DOC_TYPES = frozenset({"INVOICE", "GOODS_RECEIPT", "DELIVERY_NOTE", "CREDIT_MEMO"})
+DOC_TYPES = frozenset({"OTHER", "INVOICE", "GOODS_RECEIPT", "DELIVERY_NOTE", "CREDIT_MEMO"})
 SHARE = 0.15
 """Of the documents that a till could print."""
 MOST_COLUMNS = 7

@@ -7,18 +7,21 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
+from sap_vision_assets.documents.files import DOMAIN_RULE, is_domain_name
 from sap_vision_assets.documents.synthesis.damage import apply_damage, choose_damage, encode
 from sap_vision_assets.documents.synthesis.layout import lay_out
 from sap_vision_assets.documents.synthesis.writers import make_content
-from sap_vision_assets.errors import InputError
+from sap_vision_assets.errors import ArtifactError, InputError
 from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
 
 SPLITS = ("train", "val", "test")
@@ -54,13 +57,36 @@ def synthesize(
 
     Sample i depends on (seed, split, i, dpi) alone: more samples extend fewer, and a call that was cut off
     goes on where it ended. `workers` 0 means one process a processor. Raises InputError, before anything is
-    written, for settings that cannot be used and for a folder that holds other documents than these samples.
+    written, for settings that cannot be used and for a folder that holds other documents than these samples;
+    ArtifactError when the folder cannot be written.
     """
     _require_usable(num_samples=num_samples, split=split, domain=domain, dpi=dpi, workers=workers)
     folder = out / domain / split
-    _require_free(folder, num_samples=num_samples, split=split, seed=seed, dpi=dpi)
-    for name in ("images", "annotations"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        _require_free(folder, num_samples=num_samples, split=split, seed=seed, dpi=dpi)
+        for name in ("images", "annotations"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        _write_all(folder, num_samples=num_samples, split=split, seed=seed, dpi=dpi, workers=workers)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What ends the writing, here or in a process of the pool, becomes an ArtifactError with path and fix."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: cannot be written ({error}); free space or fix the rights, then call it again: "
+            "it goes on where it ended"
+        ) from error
+    except BrokenProcessPool as error:
+        raise ArtifactError(
+            f"{folder}: a process that writes samples died ({error}); call it again with fewer workers: "
+            "it goes on where it ended"
+        ) from error
+
+
+def _write_all(folder: Path, *, num_samples: int, split: str, seed: int, dpi: int, workers: int) -> None:
     jobs = [
         _Job(
             folder=folder, indexes=range(num_samples)[first : first + CHUNK], split=split, seed=seed, dpi=dpi
@@ -159,8 +185,8 @@ def _exhaust(done: Iterable[None], total: int) -> None:
 def _require_usable(*, num_samples: int, split: str, domain: str, dpi: int, workers: int) -> None:
     if split not in SPLITS:
         raise InputError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", domain):
-        raise InputError(f"domain {domain!r}: use letters, digits, '_', '-' and '.' only")
+    if not is_domain_name(domain):
+        raise InputError(f"domain {domain!r}: {DOMAIN_RULE}")
     if num_samples < 0 or workers < 0:
         raise InputError(f"num_samples {num_samples}, workers {workers}: must not be negative")
     if not 50 <= dpi <= 600:

@@ -40,7 +40,7 @@ def make_content(
 ) -> DocumentContent:
     """One document's words and labels, drawn from `rng` alone: the same state gives the same document.
 
-    Without `doc_type` two documents in five are purchase orders and the other 14 types are equally likely;
+    Without `doc_type` PURCHASE_ORDER_SHARE of them are purchase orders and the other 14 types equally likely;
     without `po_subtype` an order's subtype is any of the 35. Companies and streets of one `split` never occur
     in another. Raises InputError for an unknown split, type or subtype, or a subtype of another type.
     """

@@ -1,6 +1,8 @@
 """Receipts of SROIE: by hand, and the sample where it is at hand."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -140,10 +142,67 @@ def test_receipt_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
     report = import_sroie(source, tmp_path / "out")
     assert report.num_documents == 1
     assert [(p.document, p.kind) for p in report.problems] == [
+        ("002", "unpaired"),
         ("001", "skipped"),
-        ("002", "skipped"),
         ("003", "skipped"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "said"),
+    [
+        ("box/001.csv", f"1{'0' * 400},1,9,1,9,9,1,9,cafe\n".encode(), "OverflowError"),
+        ("box/001.csv", b"1,1,9,1,9,9,1,9,caf\xe9\n", "UnicodeDecodeError"),
+        ("box/001.csv", b"", "annotation_empty"),
+        ("key/001.json", b'{"company": null}', "AttributeError"),
+        ("key/001.json", b"[" * 100_000, "recursion limit"),
+        ("img/001.jpg", None, "image_not_a_file"),
+        ("key/001.json", None, "annotation_not_a_file"),
+    ],
+)
+def test_one_bad_receipt_is_skipped_and_the_rest_goes_on(
+    tmp_path: Path, place: str, content: bytes | None, said: str
+) -> None:
+    """Without content the file is a FIFO, at which a reader would wait for ever."""
+    source = _source(tmp_path / "src", n=2)
+    twin = import_sroie(source, tmp_path / "twin")
+    assert (twin.num_documents, twin.problems) == (2, ())
+    (source / place).unlink()
+    if content is None:
+        os.mkfifo(source / place)
+    else:
+        (source / place).write_bytes(content)
+    report = import_sroie(source, tmp_path / "out")
+    ((document, kind, detail),) = ((p.document, p.kind, p.detail) for p in report.problems)
+    assert (document, kind) == ("001", "skipped")
+    assert said in detail
+    assert report.counters == {"lines_without_text_dropped": 1, "pages_with_a_near_duplicate": 0}
+    assert [file.stem for file in report.folder.glob("*/annotations/*")] == ["000"]
+
+
+def test_suffix_in_capitals_is_taken_and_what_has_no_partner_is_listed(tmp_path: Path) -> None:
+    source = _source(tmp_path / "src", n=4)
+    (source / "img" / "000.jpg").rename(source / "img" / "000.JPG")
+    (source / "img" / "001.jpg").unlink()
+    (source / "box" / "002.csv").rename(source / "box" / "002.txt")
+    shutil.copy(source / "key" / "003.json", source / "key" / "003.JSON")
+    report = import_sroie(source, tmp_path / "out")
+    assert sorted(file.name for file in report.folder.glob("*/images/*")) == ["000.jpg", "003.jpg"]
+    assert [(p.document, p.kind, p.detail) for p in report.problems] == [
+        ("002.txt", "unexpected_file", "box/002.txt: is no *.csv; not read"),
+        ("003.json", "unexpected_file", "key/003.json: a second 003.json; not read"),
+        ("001", "unpaired", "box/001.csv, key/001.json: not read, img/001.jpg is not there"),
+        ("002", "unpaired", "img/002.jpg, key/002.json: not read, box/002.csv is not there"),
+    ]
+
+
+def test_source_without_a_receipt_writes_nothing(tmp_path: Path) -> None:
+    source = _source(tmp_path / "src")
+    (source / "img" / "000.jpg").unlink()
+    with pytest.raises(InputError, match=r"has no document that can be imported: 000: unpaired"):
+        import_sroie(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    import_sroie(_source(tmp_path / "src"), tmp_path / "out")
 
 
 def test_near_duplicates_share_a_split_and_sizes_are_kept(tmp_path: Path) -> None:
@@ -163,7 +222,7 @@ def test_import_never_writes_over_a_domain(tmp_path: Path) -> None:
     import_sroie(source, tmp_path / "out")
     with pytest.raises(InputError, match="exists already"):
         import_sroie(source, tmp_path / "out")
-    with pytest.raises(InputError, match="must be lower case"):
+    with pytest.raises(InputError, match="must be of a-z"):
         import_sroie(source, tmp_path / "out", domain="../x")
     with pytest.raises(InputError, match="doc_type 'RECEIPT'"):
         import_sroie(source, tmp_path / "out", domain="x", doc_type="RECEIPT")

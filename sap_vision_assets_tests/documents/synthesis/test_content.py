@@ -10,11 +10,12 @@ from functools import cache
 import pytest
 from schwifty import IBAN
 
-from sap_vision_assets.documents.synthesis.companies import make_company, pools, split_of
+from sap_vision_assets.documents.synthesis import case
+from sap_vision_assets.documents.synthesis.companies import make_address, make_company, pools, split_of
 from sap_vision_assets.documents.synthesis.content import DocumentContent, KeyValue, Line, Text
 from sap_vision_assets.documents.synthesis.formats import PageStyle
 from sap_vision_assets.documents.synthesis.goods import industries, net_of
-from sap_vision_assets.documents.synthesis.phrases import LANGUAGES
+from sap_vision_assets.documents.synthesis.phrases import LANGUAGES, phrases
 from sap_vision_assets.documents.synthesis.writers import SPLITS, make_content
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.vocabulary import load_vocabulary
@@ -292,6 +293,90 @@ def test_what_is_paid_settles_the_documents() -> None:
         gross = sum(amount(text) for text in cells(content, "lineItem.grossAmount"))
         discount = sum(amount(text) for text in cells(content, "lineItem.discount"))
         assert gross - discount == paid
+
+
+def receipts() -> list[DocumentContent]:
+    return [c for c in samples() if c.title in phrases(c.language)["receipt"]["titles"] and not c.parties]
+
+
+def test_receipts_say_that_they_are_paid_and_are_of_type_other() -> None:
+    """By the vocabulary an INVOICE asks for payment, as every one here does of somebody."""
+    assert len(receipts()) > 15
+    assert {content.doc_type for content in receipts()} == {"OTHER"}
+    assert all(content.parties for content in samples() if content.doc_type == "INVOICE")
+    for content in receipts():
+        words = phrases(content.language)["receipt"]
+        paid = {caption.rstrip(" :"): pair.value for pair in content.totals for caption in [pair.caption]}
+        assert set(paid) & {*words["cash"], *words["card"]}, content.totals
+        back = set(paid) & set(words["change"])
+        assert bool(back) == bool(set(paid) & set(words["cash"]))
+        given, gross = (
+            sum(amount(text.text) for text in value if re.search(r"\d", text.text))
+            for value in (
+                next(v for caption, v in paid.items() if caption in {*words["cash"], *words["card"]}),
+                next(v for v in paid.values() if any(text.field == "grossAmount" for text in v)),
+            )
+        )
+        change = sum(amount(text.text) for name in back for text in paid[name] if re.search(r"\d", text.text))
+        assert given == gross + change
+
+
+def test_a_full_stop_is_printed_once() -> None:
+    company = (Text(text="S. de R.L. de C.V.", field="senderName"),)
+    assert case._attach("", company, ".") == company
+    assert case._attach("(", company, ".)")[0].text == "(S. de R.L. de C.V.)"
+    assert case._attach("", company, ",")[0].text == "S. de R.L. de C.V.,"
+    assert case._attach("", (Text(text="ACME Ltd"),), ".")[0].text == "ACME Ltd."
+    for content in samples():
+        for printed in (*captions(content), *(text.text for text in texts(content))):
+            assert not re.search(r"\.\.(?!\.)", printed), printed
+
+
+def test_a_credit_memo_asks_for_no_payment() -> None:
+    asking = {"Amount due", "Total due", "Amount payable", "Zahlbetrag", "Zu zahlen", "Net à payer"}
+    asking |= {"Total à payer", "Total a pagar"}
+    for doc_type, asks in (("CREDIT_MEMO", False), ("INVOICE", True)):
+        found = {
+            pair.caption.rstrip(" :")
+            for content in samples()
+            if content.doc_type == doc_type
+            for pair in content.totals
+            if first_field(pair) == "grossAmount"
+        }
+        assert len(found) > 10
+        assert bool(found & asking) == asks
+
+
+TAX_CAPTIONS = {
+    "US": (r"\d\d-\d{7}", {"Tax ID", "EIN", "Federal Tax ID", "Tax ID no.", "Your tax ID", "Your EIN"}),
+    "MX": (r"[A-Z]{3}\d{6}[A-Z0-9]{3}", {"RFC", "R.F.C.", "Su RFC"}),
+}
+"""By country: the form of its tax numbers, and what they are called in its own language."""
+
+
+@pytest.mark.parametrize(("country", "language"), [("US", "en"), ("MX", "es")])
+def test_a_tax_number_is_called_as_in_its_country(country: str, language: str) -> None:
+    form, expected = TAX_CAPTIONS[country]
+    own, others = set(), set()
+    for content in samples():
+        for pair in content.header if content.language == language else ():
+            if first_field(pair) in ("taxId", "receiverTaxId"):
+                is_own = re.fullmatch(form, pair.value[0].text) is not None
+                (own if is_own else others).add(pair.caption.rstrip(" :"))
+    assert own <= expected
+    assert len(own) >= 2
+    assert others - expected
+
+
+def test_a_postal_code_of_the_united_states_is_of_its_city() -> None:
+    towns = Counter(
+        (*town.rsplit(" ", 1)[0].rsplit(", ", 1), town.rsplit(" ", 1)[1][:3])
+        for seed in range(300)
+        for town in [make_address(random.Random(seed), split="train", country="US").town]
+    )
+    assert len(towns) == 12
+    assert ("Phoenix", "AZ", "850") in towns
+    assert ("Newark", "NJ", "071") in towns
 
 
 def first_field(pair: KeyValue) -> str | None:

@@ -1,15 +1,18 @@
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from sap_vision_assets.documents.synthesis import contact_sheet
 from sap_vision_assets.documents.synthesis.synthesize import make_sample, norm1000, synthesize
-from sap_vision_assets.errors import InputError
+from sap_vision_assets.errors import ArtifactError, InputError
 from sap_vision_assets.vocabulary import load_vocabulary
+from sap_vision_assets_tests.documents.folders import full_disk
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -18,6 +21,10 @@ def digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def die(job: object) -> None:
+    os._exit(1)
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +112,44 @@ def test_a_folder_with_other_documents_is_refused(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"split": "dev"}, {"num_samples": -1}, {"dpi": 20}, {"workers": -2}, {"domain": "a/b"}]
+    "settings",
+    [{"split": "dev"}, {"num_samples": -1}, {"dpi": 20}, {"workers": -2}, {"domain": "a/b"}, {"domain": "A"}],
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, settings: dict[str, object]) -> None:
     with pytest.raises(InputError):
         synthesize(tmp_path, **{"num_samples": 1, "split": "train", "seed": 0, **settings})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk_fails_with_path_and_fix_and_the_next_call_goes_on(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr("sap_vision_assets.documents.synthesis.synthesize.CHUNK", 3)
+    settings: dict[str, Any] = {"num_samples": 6, "split": "train", "seed": 11}
+    with (
+        full_disk(1000),
+        pytest.raises(ArtifactError, match=r"general/train: cannot be written .*free space"),
+    ):
+        synthesize(tmp_path, **settings, workers=workers)
+    assert digests(tmp_path) == {}
+    synthesize(tmp_path, **settings, workers=1)
+    assert digests(tmp_path) == digests(written)
+
+
+def test_output_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ArtifactError, match=r"out/general/train: cannot be written"):
+        synthesize(tmp_path / "out", num_samples=1, split="train", seed=0)
+
+
+def test_worker_that_dies_is_told_with_path_and_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{synthesize.__module__}.CHUNK", 1)
+    monkeypatch.setattr(f"{synthesize.__module__}._write_samples", die)
+    with pytest.raises(
+        ArtifactError, match=r"general/val: a process that writes samples died .*fewer workers"
+    ):
+        synthesize(tmp_path, num_samples=2, split="val", seed=0, workers=2)
 
 
 def test_boxes_are_thousandths_of_the_page() -> None:
