@@ -59,10 +59,9 @@ def medians(plain: Callable[[], object], ours: Callable[[], object], rounds: int
 def attention(dtype: torch.dtype) -> Pair:
     """A bias with a gradient, as position biases are."""
     query, key, value = (
-        torch.randn(WINDOWS, TOKENS, HEADS, HEAD_SIZE, dtype=dtype).transpose(1, 2).requires_grad_()
-        for _ in range(3)
+        torch.randn(HEADS, WINDOWS, TOKENS, HEAD_SIZE, dtype=dtype).requires_grad_() for _ in range(3)
     )
-    bias = torch.randn(WINDOWS, HEADS, TOKENS, TOKENS, dtype=dtype).requires_grad_()
+    bias = torch.randn(HEADS, WINDOWS, TOKENS, TOKENS, dtype=dtype).requires_grad_()
 
     def plain() -> None:
         backward(functional.scaled_dot_product_attention(query, key, value, attn_mask=bias))

@@ -7,7 +7,7 @@ import dagster as dg
 from sap_vision_assets.artifacts import Artifact, ArtifactStore
 from sap_vision_assets.defs import gating
 from sap_vision_assets.defs.dataset import VALIDATED_DATASET
-from sap_vision_assets.defs.metadata import table
+from sap_vision_assets.defs.metadata import gate_tables
 from sap_vision_assets.defs.partitions import domain_split_partitions, preview_apis
 from sap_vision_assets.defs.publishing import clear_failures, follow, partition_of
 from sap_vision_assets.defs.resources import Settings
@@ -58,12 +58,7 @@ def _result(gates: Sequence[GateResult], *, blocking: bool) -> dg.AssetCheckResu
         description="; ".join(gate.text for gate in failed or gates),
         metadata={
             **{gate.name: float(gate.value) for gate in gates if gate.value is not None},
-            "gates": table(
-                [
-                    {"gate": gate.name, "passed": gate.passed, "value": gate.value, "limit": gate.limit}
-                    for gate in gates
-                ]
-            ),
+            "gates": gate_tables(gates)["gates"],
         },
     )
 

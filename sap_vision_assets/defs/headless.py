@@ -243,7 +243,7 @@ class _Progress:
         if event is None:
             # What a step logs below a warning is for the UI: its outcome is shown here. So is, by
             # STEP_SKIPPED, what Dagster says at length of each step that did not run.
-            is_shown = int(entry.level) >= logging.WARNING and "were not executed" not in entry.user_message
+            is_shown = int(entry.level) >= logging.WARNING and "Not executing." not in entry.user_message
             if entry.step_key and is_shown:
                 self._show(f"  {name}: {entry.user_message}")
             return

@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Intermediate, LayoutLMv3Output
 
+from sap_vision_assets.encoder.blockwise import blockwise_attention
 from sap_vision_assets.encoder.config import EncoderConfig
 
 MAX_DISTANCE_NORM1000 = 1000
@@ -50,44 +51,34 @@ class BiasedSelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
-        query_BHTK, key_BHTK, value_BHTK = (
-            project(hidden_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def forward(self, hidden_BTD: Tensor, bias_HBTT: Tensor) -> Tensor:
+        query_HBTK, key_HBTK, value_HBTK = (
+            project(hidden_BTD).unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3)
             for project in (self.query, self.key, self.value)
         )
-        context_BHTK = attend(
-            query_BHTK,
-            key_BHTK,
-            value_BHTK,
-            bias_BHTT.to(query_BHTK.dtype),
+        context_HBTK = attend(
+            query_HBTK,
+            key_HBTK,
+            value_HBTK,
+            bias_HBTT.to(query_HBTK.dtype),
             dropout_p=self.dropout_p if self.training else 0.0,
         )
-        return context_BHTK.transpose(1, 2).flatten(2)
+        return context_HBTK.permute(1, 2, 0, 3).flatten(2)
 
 
 def attend(
-    query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor, bias_BHTT: Tensor, *, dropout_p: float
+    query_HBTK: Tensor, key_HBTK: Tensor, value_HBTK: Tensor, bias_HBTT: Tensor, *, dropout_p: float
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(K) + bias) V, by scaled_dot_product_attention.
-
-    Not so for bfloat16 on a CPU: there its gradient of a bias means float32 throughout, which takes twice as
-    long as the same formula in bfloat16 (docs/performance.md).
-    """
-    if query_BHTK.device.type != "cpu" or query_BHTK.dtype != torch.bfloat16:
+    """softmax(Q K^T / sqrt(K) + bias) V, by scaled_dot_product_attention, or in training on a CPU, where that
+    has no fused kernel for a bias that learns, by `blockwise_attention`."""
+    if query_HBTK.device.type != "cpu" or not bias_HBTT.requires_grad:
         return functional.scaled_dot_product_attention(
-            query_BHTK, key_BHTK, value_BHTK, attn_mask=bias_BHTT, dropout_p=dropout_p
+            query_HBTK, key_HBTK, value_HBTK, attn_mask=bias_HBTT, dropout_p=dropout_p
         )
-    # Autocast would have the softmax in float32, and copy the scores there and back.
-    with torch.autocast("cpu", enabled=False):
-        score_NTT = torch.baddbmm(
-            bias_BHTT.flatten(0, 1),
-            query_BHTK.flatten(0, 1),
-            key_BHTK.flatten(0, 1).mT,
-            alpha=query_BHTK.shape[-1] ** -0.5,
-        )
-        weight_NTT = functional.dropout(score_NTT.softmax(-1), dropout_p)
-        context_BHTK: Tensor = (weight_NTT @ value_BHTK.flatten(0, 1)).unflatten(0, query_BHTK.shape[:2])
-    return context_BHTK
+    inputs = (tensor.flatten(0, 1) for tensor in (query_HBTK, key_HBTK, value_HBTK, bias_HBTT))
+    context_NTK = blockwise_attention(*inputs, dropout_p=dropout_p)
+    context_HBTK: Tensor = context_NTK.unflatten(0, query_HBTK.shape[:2])
+    return context_HBTK
 
 
 class _AttentionOutput(nn.Module):
@@ -109,8 +100,8 @@ class _Attention(nn.Module):
         self.self = BiasedSelfAttention(config)
         self.output = _AttentionOutput(config)
 
-    def forward(self, hidden_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
-        attended: Tensor = self.output(self.self(hidden_BTD, bias_BHTT), hidden_BTD)
+    def forward(self, hidden_BTD: Tensor, bias_HBTT: Tensor) -> Tensor:
+        attended: Tensor = self.output(self.self(hidden_BTD, bias_HBTT), hidden_BTD)
         return attended
 
 
@@ -123,8 +114,8 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.intermediate = LayoutLMv3Intermediate(config)
         self.output = LayoutLMv3Output(config)
 
-    def forward(self, hidden_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
-        attended_BTD = self.attention(hidden_BTD, bias_BHTT)
+    def forward(self, hidden_BTD: Tensor, bias_HBTT: Tensor) -> Tensor:
+        attended_BTD = self.attention(hidden_BTD, bias_HBTT)
         fed: Tensor = self.output(self.intermediate(attended_BTD), attended_BTD)
         return fed
 
@@ -145,17 +136,17 @@ class BiasedEncoder(nn.Module):
         self, hidden_BTD: Tensor, position_T: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor
     ) -> Tensor:
         """`attention_mask_BT` is True (or 1) where a token is real. Returns [B, T, D]."""
-        bias_BHTT = self.attention_bias(position_T, bbox_BT4, attention_mask_BT, dtype=hidden_BTD.dtype)
+        bias_HBTT = self.attention_bias(position_T, bbox_BT4, attention_mask_BT, dtype=hidden_BTD.dtype)
         if torch.is_autocast_enabled(hidden_BTD.device.type):
-            bias_BHTT = bias_BHTT.to(torch.get_autocast_dtype(hidden_BTD.device.type))
+            bias_HBTT = bias_HBTT.to(torch.get_autocast_dtype(hidden_BTD.device.type))
         for layer in self.layer:
-            hidden_BTD = layer(hidden_BTD, bias_BHTT)
+            hidden_BTD = layer(hidden_BTD, bias_HBTT)
         return hidden_BTD
 
     def attention_bias(
         self, position_T: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor, *, dtype: torch.dtype
     ) -> Tensor:
-        """(1-D + x + y bias) / sqrt(K), and the dtype's minimum where a key is padding. [B, H, T, T]."""
+        """(1-D + x + y bias) / sqrt(K), and the dtype's minimum where a key is padding. [H, B, T, T]."""
         config = self.config
         far = int(config.max_rel_2d_pos)
         one_d_HTT = _lookup(
@@ -165,10 +156,10 @@ class BiasedEncoder(nn.Module):
         x_HBTT = _lookup(self.rel_pos_x_bias, bbox_BT4[..., 0], MAX_DISTANCE_NORM1000, far=far)
         y_HBTT = _lookup(self.rel_pos_y_bias, bbox_BT4[..., 3], MAX_DISTANCE_NORM1000, far=far)
         scale = math.sqrt(config.hidden_size / config.num_attention_heads)
-        bias_HBTT = (x_HBTT + y_HBTT + one_d_HTT[:, None]) / scale
+        # In place: each of these is as large as all scores of a layer.
+        bias_HBTT = x_HBTT.add_(y_HBTT).add_(one_d_HTT[:, None]).div_(scale)
         padding_B1T = ~attention_mask_BT.bool()[:, None, :]
-        # In one piece, for all layers read it.
-        return bias_HBTT.masked_fill(padding_B1T, torch.finfo(dtype).min).transpose(0, 1).contiguous()
+        return bias_HBTT.masked_fill_(padding_B1T, torch.finfo(dtype).min)
 
 
 def _lookup(table: nn.Linear, coordinate: Tensor, max_distance: int, *, far: int) -> Tensor:

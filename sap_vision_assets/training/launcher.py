@@ -24,8 +24,11 @@ from sap_vision_assets.training.config import TrainingConfig, TrainingJob
 from sap_vision_assets.training.supervision import LOST_PEER_STATUS, STOPPED_STATUS
 
 FAILURES_ENV = "SAP_VISION_FAILURES_FILE"
+WORKER_MODULE = "sap_vision_assets.training.worker"
 KILL_WAIT_S = 10.0
 """Seconds that the kernel gets to take killed processes away."""
+ASK_AGAIN_S = 5.0
+"""Seconds between SIGTERM to torchrun and to its ranks themselves, where they still run."""
 TORCHRUN_MARGIN_S = 15.0
 """torchrun gives its ranks `shutdown_grace_s`; itself it gets this much more."""
 _SECRET_MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
@@ -105,7 +108,9 @@ def _run_once(
     summary = folders.finished_summary(job.out)
     if summary is not None and process.returncode == 0:
         return summary
-    causes = [one for one in failures if one["exitcode"] not in (STOPPED_STATUS, LOST_PEER_STATUS)]
+    # SIGTERM ends a rank that has not come as far as to take it for a request.
+    by_request = (STOPPED_STATUS, LOST_PEER_STATUS, *([-signal.SIGTERM] if was_stopped else []))
+    causes = [one for one in failures if one["exitcode"] not in by_request]
     if causes:
         raise _cause(causes, redact)
     if was_stopped or failures or process.returncode == 128 + signal.SIGTERM:
@@ -153,7 +158,7 @@ def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "sub
         "--max-restarts=0",
         f"--shutdown-timeout={int(job.config.shutdown_grace_s)}",
         f"--log-dir={scratch / 'torchrun'}",
-        *("-m", "sap_vision_assets.training.worker", str(job_file)),
+        *("-m", WORKER_MODULE, str(job_file)),
     ]
     # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
     return subprocess.Popen(
@@ -189,11 +194,14 @@ def _follow(
     # A thread, for the pipe stays open as long as any grandchild lives.
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    deadline = None
+    deadline = ask_again = None
     while process.poll() is None and (deadline is None or time.monotonic() < deadline):
         if deadline is None and stop_event is not None and stop_event.is_set():
-            deadline = time.monotonic() + grace_s
+            deadline, ask_again = time.monotonic() + grace_s, time.monotonic() + ASK_AGAIN_S
             process.terminate()
+        elif ask_again is not None and time.monotonic() > ask_again:
+            ask_again += ASK_AGAIN_S
+            _ask_ranks(process)
         _drain(lines, take, timeout_s=0.2)
     reader.join(timeout=2)
     _drain(lines, take, timeout_s=0)
@@ -276,6 +284,19 @@ def _family(process: "subprocess.Popen[str]", mark: str) -> list[psutil.Process]
 
 
 def _wait_until_gone(process: "subprocess.Popen[str]", mark: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline, ask_again = time.monotonic() + timeout_s, time.monotonic() + ASK_AGAIN_S
     while _family(process, mark) and time.monotonic() < deadline:
         time.sleep(0.1)
+        if time.monotonic() > ask_again:
+            ask_again += ASK_AGAIN_S
+            _ask_ranks(process)
+
+
+def _ask_ranks(process: "subprocess.Popen[str]") -> None:
+    """SIGTERM to the ranks of torchrun, which has had one: it raises an exception wherever it stands, and
+    where that is swallowed the signal is lost. A rank takes it for the same request as often as it comes."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if WORKER_MODULE in child.cmdline():
+                    child.terminate()

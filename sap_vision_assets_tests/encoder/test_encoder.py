@@ -128,7 +128,7 @@ def test_bias_gradient_equals_finite_differences() -> None:
     encoder = model.layoutlmv3.encoder
     batch = make_batch(5)
     boxes, mask = batch["bbox"], batch["attention_mask"]
-    weight = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    weight = torch.randn(4, 2, 5, 5, dtype=torch.float64)
 
     def value() -> Tensor:
         bias = encoder.attention_bias(torch.arange(5), boxes, torch.ones_like(mask), dtype=torch.float64)
@@ -158,7 +158,7 @@ def test_a_local_start_looks_left_above_and_before() -> None:
     position = torch.tensor([3, 2, 0, 4, 9])
     with torch.no_grad():
         bias = encoder.attention_bias(position, boxes, torch.ones(1, 5), dtype=torch.float32)
-    before, row, column, _ = bias[0, :, 0, 1:].softmax(dim=-1)
+    before, row, column, _ = bias[:, 0, 0, 1:].softmax(dim=-1)
     assert before.argmax() == 0
     assert row.argmax() == 0
     assert column.argmax() == 1

@@ -126,6 +126,32 @@ def test_stop_before_the_first_step(short_shards: Path, tmp_path: Path) -> None:
     assert not family()
 
 
+def test_a_request_that_torchrun_loses_reaches_the_ranks(short_shards: Path, tmp_path: Path) -> None:
+    # Python runs sitecustomize first in every process; the agent's handler is the last one to be set.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal, sys\n"
+        "if 'sap_vision_assets.training.agent' in sys.orig_argv:\n"
+        "    set_handler = signal.signal\n"
+        "    def deaf(number, handler):\n"
+        "        return set_handler(number, signal.SIG_IGN if number == signal.SIGTERM else handler)\n"
+        "    signal.signal = deaf\n"
+        "    deaf(signal.SIGTERM, None)\n"
+    )
+    stop = threading.Event()
+    # Saved at nobody's request but this one.
+    never = {"eval_every_steps": 100_000, "save_every_steps": 100_000}
+    job = make_job(short_shards, tmp_path / "out", max_steps=100_000, **never)
+
+    def request(line: str) -> None:
+        if line.startswith("step 5/"):
+            stop.set()
+
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with pytest.raises(TrainingError, match=r"goes on from .*checkpoint-"):
+        launch(job, env={**ENV, "PYTHONPATH": paths}, stop_event=stop, on_line=request)
+    assert not family()
+
+
 def test_directory_that_cannot_be_written_is_refused_at_once(short_shards: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/out: cannot be written"):
