@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ from sap_vision_assets_tests.training.making import losses, make_job, train_here
 
 ENV = {"OMP_NUM_THREADS": "1", "SOME_API_KEY": "f00dfeed-not-for-logs"}
 CHANGES: dict[str, Any] = {"max_steps": 60, "batch_size": 2, "save_every_steps": 25, "eval_every_steps": 60}
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_in_the_foreground() -> Iterator[None]:
+    """A shell's background commands ignore SIGINT, Dagster then ignores SIGTERM, and children inherit that:
+    one that comes before torchrun has set its handler would reach the ranks ASK_AGAIN_S later."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def family() -> list[psutil.Process]:
