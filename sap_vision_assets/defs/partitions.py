@@ -1,20 +1,18 @@
 """Partitions: a domain, and a domain's split. One object each: Dagster compares some by identity."""
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from warnings import catch_warnings, simplefilter
 
 import dagster as dg
 
+from sap_vision_assets.documents.files import DOMAIN_RULE, is_domain_name
 from sap_vision_assets.errors import InputError
 
 GENERAL = "general"
 """The domain of the general model; it is always there."""
 DOMAIN_DIMENSION = "domain"
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
-
-_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 domain_partitions = dg.DynamicPartitionsDefinition(name=DOMAIN_DIMENSION)
 
@@ -48,18 +46,10 @@ def parse_split_key(key: str) -> tuple[str, str]:
     return domain, split
 
 
-def is_domain_name(name: str) -> bool:
-    """Whether `name` can be a domain: Dagster's keys break on "|" and ",", folders on "/" and upper case."""
-    return _SLUG.fullmatch(name) is not None
-
-
 def require_domain_name(name: str) -> str:
     """`name`, or InputError when it cannot be a domain."""
     if not is_domain_name(name):
-        raise InputError(
-            f"domain {name!r}: must be of a-z, 0-9, '-' and '_', start with one of a-z or 0-9, "
-            "and be at most 63 long; rename the folder"
-        )
+        raise InputError(f"domain {name!r}: {DOMAIN_RULE}; rename the folder")
     return name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sap_vision_assets.artifacts import Artifact, ArtifactStore
 from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
 from sap_vision_assets.defs.options import overrides
-from sap_vision_assets.defs.partitions import GENERAL, SPLITS, TRAIN, VAL, is_domain_name, split_key
+from sap_vision_assets.defs.partitions import GENERAL, SPLITS, TRAIN, VAL, split_key
 from sap_vision_assets.defs.publishing import artifact_name, follow
 from sap_vision_assets.defs.resources import Settings
 from sap_vision_assets.defs.scopes import (
@@ -22,6 +22,7 @@ from sap_vision_assets.defs.scopes import (
     scope_of,
 )
 from sap_vision_assets.defs.training import raw_digest
+from sap_vision_assets.documents.files import is_domain_name
 
 
 def find_domains(settings: Settings) -> tuple[list[str], list[str]]:

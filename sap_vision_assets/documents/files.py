@@ -68,7 +68,10 @@ def list_names(folder: Path) -> list[str]:
 
 
 def is_domain_name(name: str) -> bool:
-    """Whether a folder of this name is a domain to the graph; DOMAIN_RULE says it in words."""
+    """Whether a folder of this name can be a domain; DOMAIN_RULE says it in words.
+
+    Dagster's keys break on "|" and ",", folders on "/" and upper case.
+    """
     return re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name) is not None
 
 

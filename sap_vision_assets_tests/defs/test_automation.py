@@ -14,9 +14,9 @@ from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs.automation import data_root_sensor, general_retraining
 from sap_vision_assets.defs.partitions import register_domains
 from sap_vision_assets.defs.resources import Settings
-from sap_vision_assets_tests.defs.conftest import run
+from sap_vision_assets_tests.defs.conftest import QUIET, run
 from sap_vision_assets_tests.defs.models import publish_model
-from sap_vision_assets_tests.defs.pages import write_page, write_split
+from sap_vision_assets_tests.defs.pages import break_page, write_page, write_split
 
 SPLITS = ("train", "val", "test")
 
@@ -363,3 +363,28 @@ def test_a_preparation_that_the_machine_ended_is_asked_for_again_later(
     assert third.run_requests[0].run_key == f"{first.run_requests[0].run_key}#1"
     fourth = tick(instance, third.cursor)
     assert fourth.run_requests[0].run_key == third.run_requests[0].run_key
+
+
+def test_a_preparation_that_a_check_stopped_is_not_repeated(
+    data: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many rejects stop it: for ever anew would help nobody."""
+    from sap_vision_assets.definitions import defs
+
+    monkeypatch.setattr("sap_vision_assets.defs.automation.RETRY_AFTER_S", 0)
+    folder = write_split(data, "acme", "train", 3)
+    for name in ("train_000", "train_001"):
+        break_page(folder, name)
+    first = tick(instance)
+    (request,) = first.run_requests
+    stopped = defs.resolve_job_def("prepare_split").execute_in_process(
+        instance=instance,
+        partition_key="acme|train",
+        tags={"dagster/run_key": str(request.run_key)},
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+    assert not stopped.success
+    second = tick(instance, first.cursor)
+    assert requested(second) == []
+    assert f"acme|train: run {stopped.run_id[:8]} failed; mend the cause" in reason(second)

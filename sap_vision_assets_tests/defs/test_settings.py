@@ -17,8 +17,9 @@ from sap_vision_assets.defs.options import (
     overrides,
     training_config,
 )
-from sap_vision_assets.defs.partitions import is_domain_name, split_key
+from sap_vision_assets.defs.partitions import split_key
 from sap_vision_assets.defs.resources import Settings, load_settings, remember_data_root
+from sap_vision_assets.documents.files import is_domain_name
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
 from sap_vision_assets.training.recipes import RECIPES, demo, demo_finetune
