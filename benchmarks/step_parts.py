@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sap_vision_assets.encoder.attention import attend
+from sap_vision_assets.encoder.attention import attend, for_layers
 from sap_vision_assets.encoder.model import _project_patches
 from sap_vision_assets.training.optim import orthogonalize
 
@@ -67,7 +67,7 @@ def attention(dtype: torch.dtype) -> Pair:
         backward(functional.scaled_dot_product_attention(query, key, value, attn_mask=bias))
 
     def ours() -> None:
-        backward(attend(query, key, value, bias, dropout_p=0.0))
+        backward(attend(query, key, value, for_layers(bias), dropout_p=0.0))
 
     return plain, ours
 

@@ -4,7 +4,8 @@ transformers looks its 1-D and 2-D position biases up without a gradient (huggin
 that a model trained from scratch keeps random ones. Here the sum of the three biases is made once a forward,
 with a gradient, and goes into scaled_dot_product_attention as its mask.
 
-Shapes: B batch, T text tokens and patches, D hidden, H heads, K head size (D / H), R distances, C classes.
+Shapes: B batch, T text tokens and patches, Q the first of these, D hidden, H heads, K head size (D / H),
+R distances, C classes.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Intermediate, LayoutLMv3Output
 
-from sap_vision_assets.encoder.blockwise import blockwise_attention
+from sap_vision_assets.encoder.blockwise import SharedBias, blockwise_attention
 from sap_vision_assets.encoder.config import EncoderConfig
 
 MAX_DISTANCE_NORM1000 = 1000
@@ -51,34 +52,47 @@ class BiasedSelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_BTD: Tensor, bias_HBTT: Tensor) -> Tensor:
-        query_HBTK, key_HBTK, value_HBTK = (
-            project(hidden_BTD).unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3)
-            for project in (self.query, self.key, self.value)
+    def forward(self, hidden_BTD: Tensor, bias: Tensor | SharedBias, num_queries: int) -> Tensor:
+        """Context of the first `num_queries` tokens, [B, Q, D]."""
+        query_HBQK, key_HBTK, value_HBTK = (
+            project(inputs).unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3)
+            for project, inputs in (
+                (self.query, hidden_BTD[:, :num_queries]),
+                (self.key, hidden_BTD),
+                (self.value, hidden_BTD),
+            )
         )
-        context_HBTK = attend(
-            query_HBTK,
+        context_HBQK = attend(
+            query_HBQK,
             key_HBTK,
             value_HBTK,
-            bias_HBTT.to(query_HBTK.dtype),
+            bias,
             dropout_p=self.dropout_p if self.training else 0.0,
         )
-        return context_HBTK.permute(1, 2, 0, 3).flatten(2)
+        return context_HBQK.permute(1, 2, 0, 3).flatten(2)
 
 
 def attend(
-    query_HBTK: Tensor, key_HBTK: Tensor, value_HBTK: Tensor, bias_HBTT: Tensor, *, dropout_p: float
+    query_HBQK: Tensor, key_HBTK: Tensor, value_HBTK: Tensor, bias: Tensor | SharedBias, *, dropout_p: float
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(K) + bias) V, by scaled_dot_product_attention, or in training on a CPU, where that
-    has no fused kernel for a bias that learns, by `blockwise_attention`."""
-    if query_HBTK.device.type != "cpu" or not bias_HBTT.requires_grad:
+    """softmax(Q K^T / sqrt(K) + bias) V of the first Q tokens; a bias that is a tensor is [H, B, T, T]."""
+    if isinstance(bias, Tensor):
+        bias_HBQT = bias[:, :, : query_HBQK.shape[2]].to(query_HBQK.dtype)
         return functional.scaled_dot_product_attention(
-            query_HBTK, key_HBTK, value_HBTK, attn_mask=bias_HBTT, dropout_p=dropout_p
+            query_HBQK, key_HBTK, value_HBTK, attn_mask=bias_HBQT, dropout_p=dropout_p
         )
-    inputs = (tensor.flatten(0, 1) for tensor in (query_HBTK, key_HBTK, value_HBTK, bias_HBTT))
-    context_NTK = blockwise_attention(*inputs, dropout_p=dropout_p)
-    context_HBTK: Tensor = context_NTK.unflatten(0, query_HBTK.shape[:2])
-    return context_HBTK
+    query_NQK, key_NTK, value_NTK = (item.flatten(0, 1) for item in (query_HBQK, key_HBTK, value_HBTK))
+    context_NQK = blockwise_attention(query_NQK, key_NTK, value_NTK, bias, dropout_p=dropout_p)
+    context_HBQK: Tensor = context_NQK.unflatten(0, query_HBQK.shape[:2])
+    return context_HBQK
+
+
+def for_layers(bias_HBTT: Tensor) -> Tensor | SharedBias:
+    """The bias as `attend` should get it from all layers: shared where it learns on a CPU, for which
+    scaled_dot_product_attention has no fused kernel."""
+    if bias_HBTT.device.type == "cpu" and bias_HBTT.requires_grad:
+        return SharedBias(bias_HBTT.flatten(0, 1))
+    return bias_HBTT
 
 
 class _AttentionOutput(nn.Module):
@@ -100,13 +114,14 @@ class _Attention(nn.Module):
         self.self = BiasedSelfAttention(config)
         self.output = _AttentionOutput(config)
 
-    def forward(self, hidden_BTD: Tensor, bias_HBTT: Tensor) -> Tensor:
-        attended: Tensor = self.output(self.self(hidden_BTD, bias_HBTT), hidden_BTD)
+    def forward(self, hidden_BTD: Tensor, bias: Tensor | SharedBias, num_queries: int) -> Tensor:
+        context_BQD = self.self(hidden_BTD, bias, num_queries)
+        attended: Tensor = self.output(context_BQD, hidden_BTD[:, :num_queries])
         return attended
 
 
 class EncoderLayer(GradientCheckpointingLayer):
-    """Attention and feed-forward, each with its residual and LayerNorm after it."""
+    """Attention and feed-forward of the first `num_queries`, each with residual and LayerNorm after it."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -114,9 +129,9 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.intermediate = LayoutLMv3Intermediate(config)
         self.output = LayoutLMv3Output(config)
 
-    def forward(self, hidden_BTD: Tensor, bias_HBTT: Tensor) -> Tensor:
-        attended_BTD = self.attention(hidden_BTD, bias_HBTT)
-        fed: Tensor = self.output(self.intermediate(attended_BTD), attended_BTD)
+    def forward(self, hidden_BTD: Tensor, bias: Tensor | SharedBias, num_queries: int) -> Tensor:
+        attended_BQD = self.attention(hidden_BTD, bias, num_queries)
+        fed: Tensor = self.output(self.intermediate(attended_BQD), attended_BQD)
         return fed
 
 
@@ -133,15 +148,26 @@ class BiasedEncoder(nn.Module):
         self.rel_pos_y_bias = nn.Linear(config.rel_2d_pos_bins, heads, bias=False)
 
     def forward(
-        self, hidden_BTD: Tensor, position_T: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor
+        self,
+        hidden_BTD: Tensor,
+        position_T: Tensor,
+        bbox_BT4: Tensor,
+        attention_mask_BT: Tensor,
+        num_outputs: int,
     ) -> Tensor:
-        """`attention_mask_BT` is True (or 1) where a token is real. Returns [B, T, D]."""
+        """States of the first `num_outputs` tokens, [B, Q, D]; the last layer leaves the others out.
+
+        `attention_mask_BT` is True (or 1) where a token is real.
+        """
         bias_HBTT = self.attention_bias(position_T, bbox_BT4, attention_mask_BT, dtype=hidden_BTD.dtype)
         if torch.is_autocast_enabled(hidden_BTD.device.type):
             bias_HBTT = bias_HBTT.to(torch.get_autocast_dtype(hidden_BTD.device.type))
-        for layer in self.layer:
-            hidden_BTD = layer(hidden_BTD, bias_HBTT)
-        return hidden_BTD
+        bias = for_layers(bias_HBTT)
+        *layers, last = self.layer
+        for layer in layers:
+            hidden_BTD = layer(hidden_BTD, bias, hidden_BTD.shape[1])
+        outputs_BQD: Tensor = last(hidden_BTD, bias, num_outputs)
+        return outputs_BQD
 
     def attention_bias(
         self, position_T: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor, *, dtype: torch.dtype
@@ -149,23 +175,43 @@ class BiasedEncoder(nn.Module):
         """(1-D + x + y bias) / sqrt(K), and the dtype's minimum where a key is padding. [H, B, T, T]."""
         config = self.config
         far = int(config.max_rel_2d_pos)
-        one_d_HTT = _lookup(
-            self.rel_pos_bias, position_T, int(config.max_position_embeddings), far=int(config.max_rel_pos)
-        )
-        # LayoutLMv3 measures x between left edges and y between lower edges.
-        x_HBTT = _lookup(self.rel_pos_x_bias, bbox_BT4[..., 0], MAX_DISTANCE_NORM1000, far=far)
-        y_HBTT = _lookup(self.rel_pos_y_bias, bbox_BT4[..., 3], MAX_DISTANCE_NORM1000, far=far)
         scale = math.sqrt(config.hidden_size / config.num_attention_heads)
-        # In place: each of these is as large as all scores of a layer.
-        bias_HBTT = x_HBTT.add_(y_HBTT).add_(one_d_HTT[:, None]).div_(scale)
+        # A key's padding goes in by its distance in x: a mask would be one more tensor of all layers' size.
         padding_B1T = ~attention_mask_BT.bool()[:, None, :]
-        return bias_HBTT.masked_fill_(padding_B1T, torch.finfo(dtype).min)
+        # LayoutLMv3 measures x between left edges and y between lower edges.
+        bias_HBTT = _lookup(
+            self.rel_pos_x_bias,
+            bbox_BT4[..., 0],
+            MAX_DISTANCE_NORM1000,
+            far=far,
+            scale=scale,
+            masked=(padding_B1T, torch.finfo(dtype).min),
+        )
+        y_HBTT = _lookup(self.rel_pos_y_bias, bbox_BT4[..., 3], MAX_DISTANCE_NORM1000, far=far, scale=scale)
+        one_d_HTT = _lookup(
+            self.rel_pos_bias,
+            position_T,
+            int(config.max_position_embeddings),
+            far=int(config.max_rel_pos),
+            scale=scale,
+        )
+        # In place: each of these is as large as all scores of a layer.
+        return bias_HBTT.add_(y_HBTT).add_(one_d_HTT[:, None])
 
 
-def _lookup(table: nn.Linear, coordinate: Tensor, max_distance: int, *, far: int) -> Tensor:
-    """The table's bias for the distance from each query (row) to each key (column).
+def _lookup(
+    table: nn.Linear,
+    coordinate: Tensor,
+    max_distance: int,
+    *,
+    far: int,
+    scale: float,
+    masked: tuple[Tensor, float] | None = None,
+) -> Tensor:
+    """The table's bias, divided by `scale`, for the distance from each query (row) to each key (column).
 
-    `coordinate` is [..., T], the bias [H, ..., T, T].
+    `coordinate` is [..., T], the bias [H, ..., T, T]. `masked`: where, as it broadcasts to [..., T, T], and
+    the bias there.
 
     One index_select over [H, R], R one entry a distance; indices stay int64, for which the backward's
     index_add_ is 28 times faster on a CPU than for int32 (docs/performance.md).
@@ -173,9 +219,15 @@ def _lookup(table: nn.Linear, coordinate: Tensor, max_distance: int, *, far: int
     buckets_R = distance_buckets(
         max_distance, num_buckets=table.in_features, far=far, device=coordinate.device
     )
-    bias_HR = table.weight.index_select(1, buckets_R)
+    bias_HR = table.weight.index_select(1, buckets_R) / scale
     distance = coordinate[..., None, :].long() - coordinate[..., :, None].long() + max_distance
-    bias: Tensor = bias_HR.index_select(1, distance.flatten()).unflatten(1, distance.shape)
+    if masked is not None:
+        where, value = masked
+        bias_HR = functional.pad(bias_HR, (0, 1), value=value)
+        distance = distance.masked_fill(where, 2 * max_distance + 1)
+    flat_HN = bias_HR.index_select(1, distance.flatten())
+    # Were it a view, autograd would copy the whole gradient for every change of it in place.
+    bias: Tensor = torch.ops.aten._unsafe_view(flat_HN, (len(bias_HR), *distance.shape))
     return bias
 
 

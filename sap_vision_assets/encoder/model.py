@@ -12,6 +12,7 @@ from transformers.models.layoutlmv3.modeling_layoutlmv3 import LayoutLMv3Model, 
 
 from sap_vision_assets.encoder.attention import BiasedEncoder
 from sap_vision_assets.encoder.config import EncoderConfig
+from sap_vision_assets.encoder.dropout import replace_dropout
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LayoutLMv3Trunk(LayoutLMv3Model):
     def forward(
         self, input_ids_BT: Tensor, bbox_BT4: Tensor, attention_mask_BT: Tensor, pixel_values_B3HW: Tensor
     ) -> Tensor:
-        """Hidden states of the text tokens, then of the image's CLS and patches: [B, T + P, D]."""
+        """Hidden states of the text tokens, [B, T, D]; they have seen the image's CLS and patches."""
         batch, num_tokens = input_ids_BT.shape
         text_BTD = self.embeddings(input_ids=input_ids_BT, bbox=bbox_BT4)
         image_BPD = self.forward_image(pixel_values_B3HW)
@@ -52,6 +53,7 @@ class LayoutLMv3Trunk(LayoutLMv3Model):
             position,
             torch.cat([bbox_BT4, visual_bbox], dim=1),
             torch.cat([attention_mask_BT, visual_mask], dim=1),
+            num_outputs=num_tokens,
         )
         return states
 
@@ -117,6 +119,7 @@ class MultiTaskLayoutLMv3(LayoutLMv3PreTrainedModel):
         self.po_subtype_head = _DocumentHead(config, config.num_po_subtypes)
         self.token_dropout = nn.Dropout(config.hidden_dropout_prob)
         self.token_head = nn.Linear(config.hidden_size, config.num_token_labels)
+        replace_dropout(self)
         self.post_init()
 
     def forward(
@@ -128,8 +131,7 @@ class MultiTaskLayoutLMv3(LayoutLMv3PreTrainedModel):
         station, not here); attention_mask [B, T], 1 for a token and 0 for padding; pixel_values float
         [B, 3, input_size, input_size], -1..1, as pages_to_pixel_values gives them.
         """
-        hidden = self.layoutlmv3(input_ids, bbox, attention_mask, pixel_values)
-        text_BTD = hidden[:, : input_ids.shape[1]]
+        text_BTD = self.layoutlmv3(input_ids, bbox, attention_mask, pixel_values)
         return MultiTaskOutput(
             doc_type_logits_BC=self.doc_type_head(text_BTD, attention_mask),
             po_subtype_logits_BC=self.po_subtype_head(text_BTD, attention_mask),
