@@ -11,6 +11,7 @@ back at will. Prints a table and, last, one JSON line. Downloads nothing.
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sap_vision_assets.training.launcher import ALLOCATOR
 
 NUM_SYNTHETIC = 64
 WARMUP_STEPS = 3
@@ -43,7 +46,8 @@ def main() -> None:
             shards = tile(base, Path(scratch) / f"tiled_{number}", number)
             command = [sys.executable, __file__, "--shards", str(shards)]
             command += ["--steps", str(arguments.steps), "--train-steps", str(arguments.train_steps)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            environment = {**ALLOCATOR, **os.environ}  # as the launcher starts a training
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             found[number] = one = json.loads(done.stdout.splitlines()[-1])
             print(
                 f"{number:>7} documents: loader {one['loader_ms']:.2f} of {one['step_ms']:.0f} ms a step "

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sap_vision_assets.training.launcher import ALLOCATOR
+
 SIZES = {
     "small": {"hidden_size": 384, "num_layers": 6, "num_heads": 12, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072},
@@ -82,6 +84,8 @@ def _in_process(name: str, arguments: argparse.Namespace, data: Path) -> dict[st
     for option in ("receipts", "tokenizer", "size", "batch", "precision", "steps", "huggingface_steps"):
         command += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    if name == "ours":
+        environment = {**ALLOCATOR, **environment}  # as the launcher starts a training
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

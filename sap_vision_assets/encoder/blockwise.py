@@ -30,33 +30,40 @@ class SharedBias:
     """
 
     def __init__(self, bias_NTT: Tensor) -> None:
-        self.values: Tensor = _TakeGradient.apply(bias_NTT, self)
+        self.gradient = _GradientSum()
+        self.values: Tensor = _TakeGradient.apply(bias_NTT, self.gradient)
         """What the layers read. Autograd sees them use it, so that its backward comes after theirs."""
-        self._gradient: Tensor | None = None
 
-    def gradient(self) -> Tensor:
-        """The buffer that layers add to."""
-        if self._gradient is None:
-            self._gradient = torch.zeros_like(self.values)
-        return self._gradient
 
-    def take_gradient(self) -> Tensor | None:
-        """The sum of all layers since the last time; None when no backward came to one."""
-        gradient, self._gradient = self._gradient, None
-        return gradient
+class _GradientSum:
+    """Refers to no tensor of the graph that refers to it: such a ring would keep a step's memory."""
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+
+    def buffer(self, like: Tensor) -> Tensor:
+        """What layers add to."""
+        if self._sum is None:
+            self._sum = torch.zeros_like(like)
+        return self._sum
+
+    def take(self) -> Tensor | None:
+        """The sum since the last time; None when no backward came to a layer."""
+        taken, self._sum = self._sum, None
+        return taken
 
 
 class _TakeGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, bias: Tensor, shared: SharedBias) -> Tensor:
+    def forward(ctx: Any, bias: Tensor, gradient: _GradientSum) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.shared = shared
+        ctx.gradient = gradient
         return bias.view_as(bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, _: Tensor | None) -> tuple[Tensor | None, None]:
-        return ctx.shared.take_gradient(), None
+        return ctx.gradient.take(), None
 
 
 def blockwise_attention(
@@ -69,7 +76,7 @@ def blockwise_attention(
     # Autocast would have the softmax in float32, and copy the scores there and back.
     with torch.autocast("cpu", enabled=False):
         context_NQK: Tensor = _BlockwiseAttention.apply(
-            query_NQK, key_NTK, value_NTK, bias.values, bias, dropout_p
+            query_NQK, key_NTK, value_NTK, bias.values, bias.gradient, dropout_p
         )
     return context_NQK
 
@@ -81,26 +88,28 @@ class _BlockwiseAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        bias: Tensor,
-        shared: SharedBias,
+        bias_NTT: Tensor,
+        gradient: _GradientSum,
         dropout_p: float,
     ) -> Tensor:
-        bias = bias[:, : query.shape[1]]
+        bias = bias_NTT[:, : query.shape[1]]
         context = torch.empty_like(query)
         kept = draw_kept(bias.shape, dropout_p) if dropout_p else None
         for block in _blocks(bias):
             weights = _weights(query, key, bias, block)
             torch.bmm(_dropped(weights, kept, block), value[block], out=context[block])
-        ctx.save_for_backward(query, key, value, bias, kept, weights if _is_small(bias) else None)
-        ctx.shared, ctx.gain = shared, gain(dropout_p)
+        ctx.save_for_backward(query, key, value, bias_NTT, kept, weights if _is_small(bias) else None)
+        ctx.gradient, ctx.gain = gradient, gain(dropout_p)
         return context.mul_(ctx.gain)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, kept, saved = ctx.saved_tensors
+        query, key, value, bias_NTT, kept, saved = ctx.saved_tensors
+        bias, grad_bias = (
+            tensor[:, : query.shape[1]] for tensor in (bias_NTT, ctx.gradient.buffer(bias_NTT))
+        )
         grad_query, grad_key, grad_value = (torch.empty_like(tensor) for tensor in (query, key, value))
-        grad_bias = ctx.shared.gradient()[:, : query.shape[1]]
         grad = grad * ctx.gain
         for block in _blocks(bias):
             weights = _weights(query, key, bias, block) if saved is None else saved
@@ -113,7 +122,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         scale = query.shape[-1] ** -0.5
         grad_query *= scale
         grad_key *= scale
-        # The bias gets its gradient from `shared`.
+        # The bias gets its gradient from the sum of all layers.
         return grad_query, grad_key, grad_value, None, None, None
 
 

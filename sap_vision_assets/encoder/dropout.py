@@ -27,7 +27,8 @@ class Dropout(nn.Dropout):
     def forward(self, values: Tensor) -> Tensor:
         if not self.training or self.p == 0 or values.device.type != "cpu":
             return super().forward(values)
-        return values * draw_kept(values.shape, self.p).to(values.dtype).mul_(gain(self.p))
+        # Two products, so that the backward keeps a byte an element.
+        return values * draw_kept(values.shape, self.p) * gain(self.p)
 
 
 def replace_dropout(module: nn.Module) -> None:

@@ -146,7 +146,7 @@ def latency_stats(times_ms: Sequence[float]) -> LatencyStats:
 
 def page_inputs(shards: Shards, document: int) -> list[ModelInputs]:
     """The model's inputs for each window of one document."""
-    page_HW3 = np.asarray(shards.pages[document])
+    page_HW3 = shards.read_pages([document])[0]
     return [window_inputs(shards.window(index), page_HW3) for index in shards.document_windows(document)]
 
 

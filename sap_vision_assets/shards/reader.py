@@ -4,6 +4,8 @@ T tokens of a window, W windows, D documents, N tokens of all windows.
 """
 
 import json
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,17 +60,15 @@ class Shards:
         self._offsets: NDArray[np.int64] = np.array(arrays["window_offsets"])
         self.window_document: NDArray[np.int32] = np.array(arrays["window_document"])
         """[W] never falling: a document's windows stand together, each document has one at least."""
-        self.pages: NDArray[np.uint8] = arrays["pages"]
-        """[D, page_size, page_size, 3] RGB"""
+        self._pages = arrays["pages"]
         self.window_lengths: NDArray[np.int32] = np.diff(self._offsets).astype(np.int32)
         """[W] tokens, specials included."""
-        self.documents = _read_documents(path / DOCUMENTS)
-        """DOCUMENT_SCHEMA, one row a document."""
-        self.doc_types = self.documents["doc_type"].to_numpy()
+        classes = _read_documents(path / DOCUMENTS, ["doc_type", "po_subtype", "num_words"])
+        self.doc_types = classes["doc_type"].to_numpy()
         """[D] int16 class ids"""
-        self.po_subtypes = self.documents["po_subtype"].to_numpy()
+        self.po_subtypes = classes["po_subtype"].to_numpy()
         """[D] int16 class ids; -100 where there is none, as losses ignore it."""
-        self.num_words = self.documents["num_words"].to_numpy()
+        self.num_words = classes["num_words"].to_numpy()
         """[D] int32"""
         self._require_consistent()
 
@@ -81,14 +81,32 @@ class Shards:
 
     @property
     def num_documents(self) -> int:
-        return len(self.pages)
+        return len(self._pages)
 
     def document_id(self, document: int) -> str:
-        return str(self.documents["document_id"][document].as_py())
+        return str(self._named["document_id"][document].as_py())
 
     def word_labels(self, document: int) -> NDArray[np.int16]:
         """[num_words] label id of every word of a document."""
-        return np.array(self.documents["word_labels"][document].values, dtype=np.int16)
+        return np.array(self._named["word_labels"][document].values, dtype=np.int16)
+
+    def read_pages(self, documents: Sequence[int]) -> NDArray[np.uint8]:
+        """The RGB pages of these documents, [N, page_size, page_size, 3].
+
+        One read a page: through a memory map that is not in memory yet, each 4 KB of it is a fault of its
+        own, and they took longer than all the rest of a batch (docs/performance.md).
+        """
+        pages = np.empty((len(documents), *self._pages.shape[1:]), dtype=np.uint8)
+        file = self.path / "pages.npy"
+        header = file.stat().st_size - self._pages.nbytes
+        with file.open("rb", buffering=0) as stream:
+            for page_HW3, document in zip(pages, documents, strict=True):
+                if not 0 <= document < self.num_documents:
+                    raise IndexError(f"document {document} of {self.num_documents}")
+                stream.seek(header + document * page_HW3.nbytes)
+                if stream.readinto(page_HW3.data.cast("B")) != page_HW3.nbytes:
+                    raise ArtifactError(f"{file}: ends within page {document}; {REMEDY}")
+        return pages
 
     def window(self, index: int) -> Window:
         if not 0 <= index < self.num_windows:
@@ -115,6 +133,11 @@ class Shards:
         """The tokenizer that made the ids, from the shards' own copy."""
         return load_tokenizer(self.path / TOKENIZER)
 
+    @cached_property
+    def _named(self) -> pa.Table:
+        """What a training does not read, unless it has an error to report."""
+        return _read_documents(self.path / DOCUMENTS, ["document_id", "word_labels"])
+
     def _map(self, name: str) -> NDArray[Any]:
         try:
             shape = tuple(int(size) for size in self.info["arrays"][name])
@@ -124,12 +147,12 @@ class Shards:
 
     def _require_consistent(self) -> None:
         """Files of two different builds, or damaged indices, must not be read as one."""
-        num_tokens, num_documents = len(self._input_ids), len(self.documents)
+        num_tokens, num_documents = len(self._input_ids), len(self.doc_types)
         sizes = [len(self._boxes), len(self._labels), len(self._word_index)]
         offsets, owners = self._offsets, self.window_document
         wrong = {
             "input_ids.npy": any(size != num_tokens for size in sizes),
-            "pages.npy": len(self.pages) != num_documents,
+            "pages.npy": len(self._pages) != num_documents,
             "window_offsets.npy": len(offsets) != len(owners) + 1
             or offsets[0] != 0
             or offsets[-1] != num_tokens
@@ -145,7 +168,7 @@ def open_shards(path: Path, vocabulary: Vocabulary) -> Shards:
     """The shards that `build_shards` wrote to `path`, memory-mapped.
 
     Raises ArtifactError naming the file that is missing, cut or does not fit the others, and
-    VocabularyMismatchError naming both digests.
+    VocabularyMismatchError naming both digests. Names and labels of documents are checked when they are read.
     """
     shards = Shards(path)
     vocabulary.require_digest(str(shards.info.get("vocabulary_digest")), f"shards {path}")
@@ -162,11 +185,12 @@ def _read_info(file: Path) -> dict[str, Any]:
     return info
 
 
-def _read_documents(file: Path) -> pa.Table:
+def _read_documents(file: Path, columns: list[str]) -> pa.Table:
     try:
-        table = pq.read_table(file, page_checksum_verification=True)
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            schema = parquet.schema_arrow
+            if not schema.equals(DOCUMENT_SCHEMA):
+                raise ArtifactError(f"{file}: has columns {schema.names} of other types; {REMEDY}")
+            return parquet.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{file}: is no readable Parquet file ({error}); {REMEDY}") from error
-    if not table.schema.equals(DOCUMENT_SCHEMA):
-        raise ArtifactError(f"{file}: has columns {table.schema.names} of other types; {REMEDY}")
-    return table

@@ -75,7 +75,7 @@ def collate(shards: Shards, window_ids: Sequence[int], *, pad_id: int) -> Batch:
         input_ids_BT=torch.from_numpy(input_ids),
         bbox_BT4=torch.from_numpy(bbox),
         attention_mask_BT=torch.from_numpy(mask),
-        pages_BHW3=torch.from_numpy(np.stack([shards.pages[document] for document in documents])),
+        pages_BHW3=torch.from_numpy(shards.read_pages(documents)),
         token_labels_BT=torch.from_numpy(labels),
         doc_type_B=torch.from_numpy(shards.doc_types[documents].astype(np.int64)),
         po_subtype_B=torch.from_numpy(shards.po_subtypes[documents].astype(np.int64)),

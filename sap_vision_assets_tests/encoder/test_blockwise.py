@@ -3,6 +3,8 @@
 Two layers share the bias: the second one's queries are the first one's contexts, and only the first of these.
 """
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -110,3 +112,18 @@ def test_dropout_is_that_of_the_drawn_weights(monkeypatch: pytest.MonkeyPatch) -
         assert (ours - expected).abs().max() < 1e-12
     assert len(drawn) == 2
     assert not any(mask.all() for mask in drawn)
+
+
+def test_a_step_frees_its_memory_without_the_garbage_collector() -> None:
+    inputs = make_inputs()
+    gc.disable()
+    try:
+        bias = SharedBias(inputs[3])
+        values = weakref.ref(bias.values)
+        output = two_layers(partial(blockwise_attention, bias=bias, dropout_p=0.1), inputs)
+        output.sum().backward()
+        assert values() is not None
+        del output, bias
+        assert values() is None
+    finally:
+        gc.enable()

@@ -97,7 +97,7 @@ def test_page_of_several_windows_is_all_of_them() -> None:
         np.testing.assert_array_equal(bbox[0], shards.window(index).boxes)
         assert mask.all()
         np.testing.assert_array_equal(
-            np.rint((pixels[0].transpose(1, 2, 0) + 1) * 127.5), shards.pages[4].astype(np.float32)
+            np.rint((pixels[0].transpose(1, 2, 0) + 1) * 127.5), shards.read_pages([4])[0].astype(np.float32)
         )
 
 

@@ -60,9 +60,10 @@ def test_windows_documents_and_pages(built: Path, vocabulary: Vocabulary) -> Non
     assert [names[index] for index in shards.doc_types] == [document.doc_type for document in DOCUMENTS]
     assert shards.po_subtypes.tolist() == [-100, -100, vocabulary.po_subtype_names.index("BLANKET"), -100]
     assert shards.num_words.tolist() == [3, 0, 27, 3]
-    assert shards.pages.shape == (4, 32, 32, 3)
-    np.testing.assert_array_equal(shards.pages[0, 16, 16], [200, 10, 10])
-    np.testing.assert_array_equal(shards.pages[1, 16, 16], [255, 255, 255])
+    pages = shards.read_pages([1, 0])
+    assert pages.shape == (2, 32, 32, 3)
+    np.testing.assert_array_equal(pages[0, 16, 16], [255, 255, 255])
+    np.testing.assert_array_equal(pages[1, 16, 16], [200, 10, 10])
     # 27 words of one token, 14 to a window, 4 shared: 0-13, 10-23, 20-26.
     assert [len(shards.document_windows(index)) for index in range(4)] == [1, 1, 3, 1]
     assert shards.window_lengths.tolist()[1:5] == [2, 16, 16, 9]
@@ -146,7 +147,7 @@ def test_bytes_do_not_depend_on_workers_or_the_tokenizers_place(
 
 def test_files_are_plain_numpy_and_parquet(built: Path, vocabulary: Vocabulary) -> None:
     shards = open_shards(built, vocabulary)
-    np.testing.assert_array_equal(np.load(built / "pages.npy"), shards.pages)
+    np.testing.assert_array_equal(np.load(built / "pages.npy"), shards.read_pages(range(4)))
     np.testing.assert_array_equal(
         np.load(built / "window_offsets.npy"), np.cumsum([0, *shards.window_lengths])
     )
@@ -161,8 +162,8 @@ def test_an_empty_partition_is_zero_rows_with_the_schema(
     assert (summary["num_documents"], summary["num_windows"], summary["tokens_per_word"]) == (0, 0, 0.0)
     shards = open_shards(out, vocabulary)
     assert shards.num_windows == shards.num_documents == 0
-    assert shards.pages.shape == (0, 224, 224, 3)
-    assert shards.documents.schema.names == [
+    assert shards.read_pages([]).shape == (0, 224, 224, 3)
+    assert pq.read_schema(out / "documents.parquet").names == [
         "document_id",
         "doc_type",
         "po_subtype",
@@ -171,6 +172,8 @@ def test_an_empty_partition_is_zero_rows_with_the_schema(
     ]
     with pytest.raises(IndexError):
         shards.window(0)
+    with pytest.raises(IndexError, match="document 0 of 0"):
+        shards.read_pages([0])
 
 
 def test_pickled_shards_are_their_path(built: Path, vocabulary: Vocabulary) -> None:
@@ -236,10 +239,10 @@ def test_a_damaged_file_is_named(
 ) -> None:
     if name == "shards.json" and damage is cut:
         damage = empty  # its last byte is a line end
-    open_shards(built, vocabulary)
+    open_shards(built, vocabulary).word_labels(0)
     damage(built / name)
     with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
-        open_shards(built, vocabulary)
+        open_shards(built, vocabulary).word_labels(0)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +267,8 @@ def test_damaged_indices_are_named(
 def test_columns_of_another_type_and_other_formats_are_refused(built: Path, vocabulary: Vocabulary) -> None:
     shards = open_shards(built, vocabulary)
     file = built / "documents.parquet"
-    pq.write_table(shards.documents.set_column(1, "doc_type", pa.array([0, 1, 2, 3], pa.int64())), file)
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(1, "doc_type", pa.array([0, 1, 2, 3], pa.int64())), file)
     with pytest.raises(ArtifactError, match=r"documents\.parquet: .*types"):
         open_shards(built, vocabulary)
     (built / "shards.json").write_text(json.dumps({**shards.info, "format_version": 99}))

@@ -88,7 +88,7 @@ def test_collate_pads_to_the_longest_window_in_eights(shards: Path) -> None:
     assert batch.document_B.tolist() == [window.document, opened.window(longer).document]
     assert batch.doc_type_B[0] == opened.doc_types[window.document]
     assert batch.po_subtype_B[0] == opened.po_subtypes[window.document]
-    assert np.array_equal(batch.pages_BHW3[1].numpy(), opened.pages[opened.window(longer).document])
+    assert np.array_equal(batch.pages_BHW3[1].numpy(), opened.read_pages([opened.window(longer).document])[0])
 
 
 def test_filler_scores_nothing(shards: Path) -> None:
