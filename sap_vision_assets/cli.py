@@ -157,11 +157,13 @@ def _add_import(commands: Any) -> None:
         "Convert a public data set into a domain of a data root.",
         "sap-vision import sroie downloads/sroie data --domain receipts",
     )
-    parser.add_argument("format", choices=("funsd", "sroie"), help="format of the source")
+    parser.add_argument("format", choices=("adbuy", "funsd", "sroie"), help="format of the source")
     parser.add_argument("source", type=Path, metavar="SRC", help="folder of the data set")
     parser.add_argument("out", type=Path, metavar="OUT", help="data root to write into")
     parser.add_argument(
-        "--domain", metavar="D", help="domain to write (default: forms for funsd, receipts for sroie)"
+        "--domain",
+        metavar="D",
+        help="domain to write (default: adbuys for adbuy, forms for funsd, receipts for sroie)",
     )
     parser.add_argument("--test-share", type=float, default=0.2, help="share of documents for the test split")
     parser.add_argument("--val-share", type=float, default=0.1, help="share of documents for the val split")
@@ -171,9 +173,11 @@ def _import(arguments: argparse.Namespace) -> int:
     from sap_vision_assets.defs.partitions import require_domain_name  # noqa: PLC0415
     from sap_vision_assets.documents import importers  # noqa: PLC0415
 
-    convert: Callable[..., Any] = {"funsd": importers.import_funsd, "sroie": importers.import_sroie}[
-        arguments.format
-    ]
+    convert: Callable[..., Any] = {
+        "adbuy": importers.import_adbuy,
+        "funsd": importers.import_funsd,
+        "sroie": importers.import_sroie,
+    }[arguments.format]
     domain = {"domain": require_domain_name(arguments.domain)} if arguments.domain else {}
     report = convert(
         arguments.source,

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,15 +81,18 @@ class Notes:
         self.problems.append(ImportProblem(document=printable(document), kind=kind, detail=printable(detail)))
 
 
-def pair_files(src: Path, suffixes: Mapping[str, str], notes: Notes) -> dict[str, SourceFiles]:
+def pair_files(
+    src: Path, suffixes: Mapping[str, str], notes: Notes, *, besides: Collection[str] = ()
+) -> dict[str, SourceFiles]:
     """The files of each document by its name: one in every folder of `suffixes`, with that folder's suffix.
 
-    Suffixes may be of either case. What has no partner in another folder is listed as unpaired, any
-    other file as unexpected_file. Raises InputError when a folder cannot be listed.
+    Suffixes may be of either case. What has no partner in another folder is listed as unpaired, any other
+    file as unexpected_file, unless its name is one of `besides`. Raises InputError when a folder cannot be
+    listed.
     """
     found: dict[str, dict[str, Path]] = {}
     for folder, suffix in suffixes.items():
-        for name in list_names(src / folder):
+        for name in sorted({*list_names(src / folder)} - {*besides}):
             file = src / folder / name
             if file.suffix.lower() != suffix:
                 notes.add(name, "unexpected_file", f"{folder}/{name}: is no *{suffix}; not read")

@@ -36,17 +36,26 @@ class PageText:
         wanted = squeeze(value)
         if not wanted:
             return None
-        spans = [span for span in self._exact(wanted) if all(free[i] for i in self._words(span))]
-        if spans:
-            best = min(spans, key=lambda span: (not self._is_whole(span), span))
-            return self._match(best, 0)
+        exact = self.find_all(value, free=free)
+        if exact:
+            return exact[0]
         approximate = self._approximate(wanted, max_errors) if max_errors else None
         if approximate is None or not all(free[i] for i in self._words(approximate[:2])):
             return None
         return self._match(approximate[:2], approximate[2])
 
+    def find_all(self, value: str, *, free: Sequence[bool]) -> list[Match]:
+        """Every place that holds `value` without an error in words that are all `free`.
+
+        Places inside of words count only where there is none that starts and ends with a word.
+        """
+        wanted = squeeze(value)
+        spans = [span for span in self._exact(wanted) if all(free[i] for i in self._words(span))]
+        whole = [span for span in spans if self._is_whole(span)]
+        return [self._match(span, 0) for span in whole or spans]
+
     def _exact(self, wanted: str) -> list[tuple[int, int]]:
-        spans, start = [], self._text.find(wanted)
+        spans, start = [], self._text.find(wanted) if wanted else -1
         while start >= 0:
             spans.append((start, start + len(wanted)))
             start = self._text.find(wanted, start + 1)
