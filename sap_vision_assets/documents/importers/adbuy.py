@@ -5,6 +5,7 @@ values those of project-deepform's manifest. Where a value stands on its page ne
 """
 
 import csv
+import io
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,6 @@ from sap_vision_assets.documents.importers.conversion import (
 from sap_vision_assets.documents.importers.pdf import PdfPage, read_pdf_pages
 from sap_vision_assets.documents.importers.projection import squeeze
 from sap_vision_assets.documents.importers.report import ImportReport
-from sap_vision_assets.documents.importers.text_layer import place_words
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
 
@@ -63,7 +63,12 @@ def import_adbuy(
         pair_files(src, {".": ".pdf"}, notes, besides=(LABELS, ON_PAGE_1)), labels, on_page_1, notes
     )
     with TemporaryDirectory() as scratch:
-        pages = read_pdf_pages([own["."] for own in files.values()], Path(scratch), cpu_seconds=cpu_seconds)
+        pages = read_pdf_pages(
+            [own["."] for own in files.values()],
+            Path(scratch),
+            apart=DATE_RANGE_DASH,
+            cpu_seconds=cpu_seconds,
+        )
         by_name = dict(zip(files, pages, strict=True))
         convert = partial(_convert, pages=by_name, labels=labels, on_page_1=on_page_1, vocabulary=vocabulary)
         converted = convert_each(src, files, convert, notes, vocabulary)
@@ -76,8 +81,8 @@ def import_adbuy(
 def _read_table(file: Path) -> _Table:
     """Rows by id. Raises InputError when it is no table with all columns, each id once."""
     try:
-        rows = csv.DictReader(read_text_file(file).decode("utf-8-sig").splitlines(), strict=True)
-        return _by_id(rows)
+        text = io.StringIO(read_text_file(file).decode("utf-8-sig"), newline="")
+        return _by_id(csv.DictReader(text, strict=True))
     except (InputError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: cannot be used: {error}; correct the source") from error
 
@@ -119,7 +124,7 @@ def _convert(
     if not isinstance(page, PdfPage):
         raise page
     notes.counters.update(page.counters)
-    form = FormPage(place_words(page.glyphs, apart=DATE_RANGE_DASH))
+    form = FormPage(page.words)
     doc_type = form.document_type()
     notes.counters[f"doc_type:{doc_type}"] += 1
     token_labels = [0] * len(form.words)

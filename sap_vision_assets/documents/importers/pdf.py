@@ -1,12 +1,14 @@
-"""The first page of a PDF: its picture, and the characters of its text layer where the picture has them."""
+"""The first page of a PDF: its picture, and the words of its text layer where the picture has them."""
 
 import ctypes
 import math
 import multiprocessing
+import re
 import signal
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -17,19 +19,28 @@ from pypdfium2 import raw
 
 from sap_vision_assets.documents.config import DatasetConfig
 from sap_vision_assets.documents.files import IMAGE_REASONS, read_file
-from sap_vision_assets.documents.importers.text_layer import Glyph, Rectangle, drop_drawn_twice
+from sap_vision_assets.documents.importers.text_layer import (
+    Glyph,
+    PlacedWord,
+    Rectangle,
+    drop_drawn_twice,
+    place_words,
+)
 from sap_vision_assets.documents.parallel import map_in_order
 from sap_vision_assets.documents.reasons import DocumentError, described, printable
 from sap_vision_assets.errors import InputError
 
 LONG_SIDE_PX = 1400
 """Longer side of the picture: 127 dpi of a US Letter page, on which a person can read all print."""
+MAX_CHARACTERS = 100_000
+"""A page of 10,000 words, the most that a dataset takes, has no more."""
 MIN_CHARACTERS = 20
 """A page with fewer is a scan without OCR, at most with a stamp or a page number in its text layer."""
 _FINE = 64
 """Parts of a pixel that places are measured in."""
 _HYPHEN = 2
 """What PDFium calls a hyphen at a line's end."""
+_UNKNOWN = "\ufffd"
 _SOFT_HYPHEN = "\u00ad"
 
 
@@ -40,6 +51,7 @@ class PdfFault(StrEnum):
     """It asks for a password, or is encrypted in a way that PDFium does not know."""
     DAMAGED = "pdf_damaged"
     WITHOUT_TEXT = "pdf_without_text"
+    TOO_LONG = "pdf_too_long"
     CRASHED = "pdf_reader_crashed"
     """The process that read it died or ran out of time, twice."""
     UNEXPECTED = "pdf_unexpected"
@@ -66,36 +78,46 @@ class PdfPage:
     width: int
     height: int
     """Pixels of the image."""
-    glyphs: list[Glyph]
-    """In the order of the text layer."""
+    words: list[PlacedWord]
     counters: Counter[str] = field(default_factory=Counter)
 
 
 def read_pdf_pages(
-    files: Sequence[Path], scratch: Path, *, cpu_seconds: int = 60
+    files: Sequence[Path], scratch: Path, *, apart: re.Pattern[str] | None = None, cpu_seconds: int = 60
 ) -> Iterator[PdfPage | InputError]:
     """The first page of each file, in order; its picture is written into `scratch`.
 
-    Each is read in another process: a PDF at which PDFium dies, or works for more than `cpu_seconds`, becomes
-    a PdfError as any other fault does.
+    What `apart` matches inside of a word becomes a word of its own. Each file is read in another process: a
+    PDF at which PDFium dies, or works for more than `cpu_seconds`, becomes a PdfError like any other fault.
     """
-    read = partial(_read, scratch=scratch, cpu_seconds=cpu_seconds)
+    read = partial(_read, scratch=scratch, apart=apart, cpu_seconds=cpu_seconds)
     workers = max(2, DatasetConfig().num_workers(len(files)))  # One worker would be this process.
     return map_in_order(read, list(enumerate(files)), workers=workers, on_crash=_crashed)
 
 
-def _read(item: tuple[int, Path], *, scratch: Path, cpu_seconds: int) -> PdfPage | InputError:
+def _read(
+    item: tuple[int, Path], *, scratch: Path, apart: re.Pattern[str] | None, cpu_seconds: int
+) -> PdfPage | InputError:
     number, file = item
-    if not multiprocessing.current_process().daemon:  # Else this is the caller's own process.
-        # SIGPROF ends the process also inside of PDFium, where no Python runs.
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    with _at_most(cpu_seconds):
+        try:
+            return _read_page(file, scratch / f"{number}.png", apart)
+        except (DocumentError, PdfError) as error:
+            return error
+        except Exception as error:  # noqa: BLE001 (one PDF must not end the import; it is listed)
+            return PdfError(PdfFault.UNEXPECTED, f"{file.name}: {described(error)}")
+
+
+@contextmanager
+def _at_most(cpu_seconds: int) -> Iterator[None]:
+    """Ends this process when the block takes longer, also inside of PDFium, where no Python runs."""
+    if multiprocessing.current_process().daemon:  # It has no workers: this is the caller's own process.
+        yield
+        return
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     try:
-        return _read_page(file, scratch / f"{number}.png")
-    except (DocumentError, PdfError) as error:
-        return error
-    except Exception as error:  # noqa: BLE001 (one PDF must not end the import; it is listed)
-        return PdfError(PdfFault.UNEXPECTED, f"{file.name}: {described(error)}")
+        yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
@@ -106,7 +128,7 @@ def _crashed(item: tuple[int, Path]) -> PdfPage | InputError:
     )
 
 
-def _read_page(file: Path, image: Path) -> PdfPage:
+def _read_page(file: Path, image: Path, apart: re.Pattern[str] | None) -> PdfPage:
     limit = DatasetConfig().max_image_bytes
     content = read_file(file.parent.resolve(), file, limit=limit, reasons=IMAGE_REASONS)
     with _open(file.name, content) as document:
@@ -117,20 +139,26 @@ def _read_page(file: Path, image: Path) -> PdfPage:
             raise PdfError(
                 PdfFault.DAMAGED, f"{file.name}: page 1 cannot be read ({error}); print it to a new PDF"
             ) from error
+        if layer.count_chars() > MAX_CHARACTERS:
+            raise PdfError(
+                PdfFault.TOO_LONG,
+                f"{file.name}: page 1 has {layer.count_chars()} characters, more than {MAX_CHARACTERS}; "
+                "check that it is a page of a document",
+            )
         reader = _PageReader(page, layer)
         bitmap = page.render(scale=LONG_SIDE_PX / max(page.get_size()), rotation=90 * reader.page_turns)
         glyphs = reader.glyphs(bitmap.width, bitmap.height)
-        if len(glyphs) < MIN_CHARACTERS:
+        num_known = sum(glyph.text != _UNKNOWN for glyph in glyphs)
+        if num_known < MIN_CHARACTERS:
             raise PdfError(
                 PdfFault.WITHOUT_TEXT,
-                f"{file.name}: page 1 has {len(glyphs)} characters in its text layer, fewer than "
+                f"{file.name}: page 1 has {num_known} known characters in its text layer, fewer than "
                 f"{MIN_CHARACTERS}; run OCR over it",
             )
+        words = place_words(glyphs, apart=apart)
         bitmap.to_pil().convert("RGB").save(image)
         counters = reader.counters + Counter(pages_after_the_first_left_out=len(document) - 1)
-        return PdfPage(
-            image=image, width=bitmap.width, height=bitmap.height, glyphs=glyphs, counters=counters
-        )
+        return PdfPage(image=image, width=bitmap.width, height=bitmap.height, words=words, counters=counters)
 
 
 def _open(name: str, content: bytes) -> pypdfium2.PdfDocument:
@@ -167,9 +195,8 @@ class _PageReader:
             text = "" if turns is None else self._text(index)
             if turns is None:
                 follows_space = True
-            elif not text:
-                self.counters["characters_without_text_dropped"] += 1
-            else:
+            elif text:
+                self.counters["characters_without_text"] += text == _UNKNOWN
                 cell, ink = _pixels(places, self._cell(index)), _pixels(places, self._ink(index))
                 if ink[0] == ink[2] or ink[1] == ink[3]:  # The font gives no outline.
                     ink = cell
@@ -191,14 +218,17 @@ class _PageReader:
         return round((angle + int(self._page.get_rotation())) / 90) % 4
 
     def _text(self, index: int) -> str:
-        """The character, or the letters that a ligature stands for; empty where the font does not say."""
+        """The character, or the letters that a ligature stands for; _UNKNOWN where the font does not say."""
         code = raw.FPDFText_GetUnicode(self._layer, index)
         char = chr(code)
         if (code == _HYPHEN and raw.FPDFText_IsHyphen(self._layer, index)) or char == _SOFT_HYPHEN:
             return "-"
         if "\ufb00" <= char <= "\ufb06":
             return unicodedata.normalize("NFKC", char)
-        return "" if unicodedata.category(char).startswith("C") or char == "\ufffd" else char
+        category = unicodedata.category(char)
+        if category == "Cf":  # Such as a zero-width space: nothing is drawn.
+            return ""
+        return _UNKNOWN if category.startswith("C") else char
 
     def _ink(self, index: int) -> Rectangle:
         left, right, bottom, top = (ctypes.c_double() for _ in range(4))

@@ -68,6 +68,8 @@ class PageText:
 
     def _approximate(self, wanted: str, max_errors: int) -> tuple[int, int, int] | None:
         """Sellers' algorithm (1980): start, end and errors of the place with the fewest errors."""
+        if len(wanted) - max_errors > len(self._text):
+            return None
         # For the prefix of `wanted` read so far: (errors, start) of the best match ending at each place.
         row = [(0, end) for end in range(len(self._text) + 1)]
         for position, char in enumerate(wanted, start=1):

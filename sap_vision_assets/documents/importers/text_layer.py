@@ -165,6 +165,8 @@ def _continues(before: Glyph, glyph: Glyph) -> bool:
     if glyph.turns != before.turns:
         return False
     old, new = _upright(before), _upright(glyph)
+    if old == new:  # Letters of one ligature.
+        return True
     height = old[3] - old[1]
     rise = abs(old[1] + old[3] - new[1] - new[3]) / 2
     return rise <= SAME_LINE * height and -0.5 * height < new[0] - old[2] < SAME_WORD * height
