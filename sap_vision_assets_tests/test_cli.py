@@ -49,6 +49,7 @@ def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
         (["run", "--set", "steps=3"], "'steps' is no field of a training"),
         (["synth", "--out", "x", "--split", "val", "--num-samples", "1", "--domain", "B c"], "domain 'B c'"),
         (["import", "sroie", "/no/such/source", "x"], "/no/such/source"),
+        (["import", "adbuy", "/no/such/source", "x"], "/no/such/source/labels.csv"),
     ],
 )
 def test_errors_are_one_line_and_exit_with_1(

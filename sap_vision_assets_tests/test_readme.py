@@ -19,6 +19,7 @@ from sap_vision_assets.documents.annotation import parse_annotation
 from sap_vision_assets.training.recipes import RECIPES
 from sap_vision_assets.vocabulary import load_vocabulary
 from sap_vision_assets_tests.defs.conftest import home  # noqa: F401  (a fixture)
+from sap_vision_assets_tests.documents.importers.pdfs import write_pdf
 from sap_vision_assets_tests.installation import NUM_DOCUMENTS, Installation
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,7 @@ SMALLER = {
     "num_processes=4": "num_processes=1",
 }
 NUM_RECEIPTS = 12
+NUM_ORDERS = 6
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
@@ -64,6 +66,7 @@ def test_docker_command_names_the_file_and_all_that_it_asks_for() -> None:
 @pytest.mark.timeout(1800)  # two minutes on two free cores, and the installation's
 def test_the_commands_run_in_their_order(installation: Installation) -> None:
     _write_receipts(installation.home / "downloads" / "sroie")
+    _write_orders(installation.home / "downloads" / "adbuy")
     _write_page(installation)
     assert len(OURS) >= 12
     for line in OURS:
@@ -121,6 +124,25 @@ def _write_receipts(folder: Path) -> None:
         (folder / "box" / f"{stem}.csv").write_text("\r\n".join(rows))
         keys = {"company": lines[0], "address": lines[1], "date": lines[2], "total": f"{index}.50"}
         (folder / "key" / f"{stem}.json").write_text(json.dumps(keys))
+
+
+def _write_orders(folder: Path) -> None:
+    """PDFs and tables in the form of the ad-buy forms, each page with words of its own."""
+    folder.mkdir(parents=True)
+    columns = "id,contract_num,advertiser,gross_amount,flight_from,flight_to\n"
+    labels, on_page_1 = columns, columns
+    for index in range(NUM_ORDERS):
+        texts = [
+            (50, 50, f"Order #: {4711 + index}"),
+            (50, 80, f"Advertiser: FRIENDS{index} OF TOWN{index}"),
+            (50, 110, "Flight: 02/07/26 - 02/13/26"),
+            (50, 140, f"Gross Total: ${index}.50"),
+        ]
+        write_pdf(folder / f"order{index}.pdf", texts)
+        labels += f"order{index},{4711 + index},FRIENDS{index} OF TOWN{index},{index}.50,02/07/26,02/13/26\n"
+        on_page_1 += f"order{index},1,1,1,1,1\n"
+    (folder / "labels.csv").write_text(labels)
+    (folder / "on_page1.csv").write_text(on_page_1)
 
 
 def _write_page(installation: Installation) -> None:

@@ -32,6 +32,19 @@ def test_taken_words_are_left_alone() -> None:
     assert _find("acme sdn bhd", taken=(1, 6)) is None
 
 
+def test_every_place_is_found_and_those_inside_of_words_only_where_there_is_no_other() -> None:
+    free = [True] * len(WORDS)
+    found = PageText(WORDS).find_all("sdn bhd", free=free)
+    assert len(found) == 2
+    assert found[0] == Match(first=1, last=2, num_errors=0)
+    whole = PageText(["a12b", "12", "c12", "12"]).find_all("12", free=[True] * 4)
+    assert whole == [Match(first=1, last=1, num_errors=0), Match(first=3, last=3, num_errors=0)]
+    inside = PageText(["a12b", "c12"]).find_all("12", free=[True, True])
+    assert inside == [Match(first=0, last=0, num_errors=0), Match(first=1, last=1, num_errors=0)]
+    assert PageText(["a12b", "c12"]).find_all("12", free=[False, True]) == inside[1:]
+    assert PageText(["a"]).find_all("...", free=[True]) == []
+
+
 def test_errors_are_counted_and_bounded() -> None:
     assert _find("ACNE SDN BHD 12", max_errors=1) == Match(first=0, last=3, num_errors=1)
     assert _find("ACNE SDM BHD 12", max_errors=1) is None
