@@ -60,6 +60,11 @@ def test_a_line_may_slope() -> None:
     assert _texts(*below, *parts) == ["w0", "w1", "w2", "w3", "x0", "x1", "x2", "x3"]
 
 
+def test_a_word_goes_to_the_line_that_is_nearest() -> None:
+    assert _texts(_glyphs(0, 0, "high"), _glyphs(4, 7, "low"), _glyphs(60, 3.8, "x")) == ["high", "low", "x"]
+    assert _texts(_glyphs(0, 0, "high"), _glyphs(4, 7, "low"), _glyphs(60, 3.2, "x")) == ["high", "x", "low"]
+
+
 def test_a_watermark_is_on_no_line_of_print() -> None:
     mark = _glyphs(10, -4, "COPY", size=3)
     assert _texts(mark, _glyphs(0, 5, "left"), _glyphs(90, 5, "right")) == ["left", "right", "COPY"]
