@@ -11,7 +11,7 @@ class ShardConfig:
     """How documents become windows. Raises InputError when the numbers do not go together."""
 
     tokenizer: str = BUILTIN
-    """"builtin", a directory with LayoutLMv3's tokenizer files, or a Hugging Face hub name."""
+    """"builtin", "minilm", a directory with tokenizer.json or vocab.json, or a Hugging Face hub name."""
     max_tokens: int = 512
     """Tokens a window, its two specials included."""
     stride: int = 128

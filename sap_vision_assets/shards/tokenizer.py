@@ -1,4 +1,4 @@
-"""Words to tokens: byte-level BPE, every word on its own behind a blank, as RoBERTa and LayoutLMv3 do it."""
+"""Words to tokens, every word on its own: byte-level BPE as LayoutLMv3 does it, or WordPiece as BERT does."""
 
 import hashlib
 import json
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from sap_vision_assets.artifacts import canonical_json
 from sap_vision_assets.errors import InputError
+from sap_vision_assets.shards.minilm import MINILM, minilm_folder
 
 BUILTIN = "builtin"
 SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+"""RoBERTa's and LayoutLMv3's."""
+BERT_SPECIALS = {"cls": "[CLS]", "pad": "[PAD]", "sep": "[SEP]", "unk": "[UNK]", "mask": "[MASK]"}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
@@ -55,15 +58,17 @@ class Tokenizer:
         backend.encode_special_tokens = True
         self._backend = backend
         vocab = backend.get_vocab(with_added_tokens=True)
-        missing = [token for token in SPECIALS.values() if token not in vocab]
+        is_berts = BERT_SPECIALS["cls"] in vocab and SPECIALS["cls"] not in vocab
+        self._specials = BERT_SPECIALS if is_berts else SPECIALS
+        missing = [token for token in self._specials.values() if token not in vocab]
         if missing:
             raise InputError(
-                f"{where}: has no {', '.join(missing)}; use a tokenizer of RoBERTa's form, as LayoutLMv3's"
+                f"{where}: has no {', '.join(missing)}; use a tokenizer of RoBERTa's form, as LayoutLMv3's, "
+                "or of BERT's"
             )
-        self.cls_id = vocab[SPECIALS["cls"]]
-        self.pad_id = vocab[SPECIALS["pad"]]
-        self.sep_id = vocab[SPECIALS["sep"]]
-        self.unk_id = vocab[SPECIALS["unk"]]
+        self.cls_id, self.pad_id, self.sep_id, self.unk_id = (
+            vocab[self._specials[role]] for role in ("cls", "pad", "sep", "unk")
+        )
         self.vocab_size = max(vocab.values()) + 1
         """Rows that a model's embedding needs."""
 
@@ -83,7 +88,7 @@ class Tokenizer:
         word_index = np.array(encoding.word_ids, dtype=np.int32)
         counts = np.bincount(word_index, minlength=len(clean))
         lost = [index for index, word in enumerate(clean) if word and not counts[index]]
-        if lost:  # only a foreign tokenizer whose normalizer deletes characters
+        if lost:  # a foreign tokenizer's normalizer deletes characters: MiniLM's all accents and controls
             ids, word_index = self._with_unknown(ids, word_index, lost)
             counts[lost] = 1
         if max_tokens_per_word is None:
@@ -111,15 +116,15 @@ class Tokenizer:
         config: dict[str, Any] = {
             "tokenizer_class": "LayoutLMv3Tokenizer" if plain else "PreTrainedTokenizerFast",
             "add_prefix_space": True,
-            "bos_token": SPECIALS["cls"],
-            "eos_token": SPECIALS["sep"],
-            **{f"{role}_token": token for role, token in SPECIALS.items()},
+            "bos_token": self._specials["cls"],
+            "eos_token": self._specials["sep"],
+            **{f"{role}_token": token for role, token in self._specials.items()},
         }
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
 def load_tokenizer(name_or_dir: str | Path) -> Tokenizer:
-    """The tokenizer called `name_or_dir`: "builtin" (in the package), a directory, or a hub name.
+    """The tokenizer called `name_or_dir`: "builtin" (in the package), "minilm", a directory, or a hub name.
 
     A directory has tokenizer.json, or vocab.json and merges.txt, as microsoft/layoutlmv3-base does. A hub
     name is looked up in the local Hugging Face cache first. Raises InputError, with what to do, when there is
@@ -128,10 +133,12 @@ def load_tokenizer(name_or_dir: str | Path) -> Tokenizer:
     if name_or_dir == BUILTIN:
         file = resources.files(__package__).joinpath("builtin_tokenizer.json")
         return Tokenizer(_parse(file.read_text(encoding="utf-8"), BUILTIN), where=BUILTIN)
+    if name_or_dir == MINILM:
+        return _from_directory(minilm_folder())
     directory = Path(name_or_dir)
     if not directory.is_dir():
         directory = _from_hub(str(name_or_dir))
-    if not _has_tokenizer(directory):
+    if not has_tokenizer(directory):
         raise InputError(
             f"{directory}: has no tokenizer.json, nor vocab.json and merges.txt; copy them there"
         )
@@ -164,7 +171,8 @@ def _parse(content: str, where: str) -> tokenizers.Tokenizer:
         raise InputError(f"{where}: is no tokenizer.json ({error}); copy the file again") from error
 
 
-def _has_tokenizer(directory: Path) -> bool:
+def has_tokenizer(directory: Path) -> bool:
+    """Whether `load_tokenizer` finds its files there."""
     whole, vocab, merges = ((directory / name).is_file() for name in TOKENIZER_FILES)
     return whole or (vocab and merges)
 
@@ -178,13 +186,13 @@ def _from_hub(name: str) -> Path:
             found = snapshot_download(name, allow_patterns=list(TOKENIZER_FILES), local_files_only=local_only)
         except HFValidationError as error:
             raise InputError(
-                f"tokenizer {name!r}: is no directory and no hub name; give {BUILTIN!r}, a directory, "
-                "or a name such as 'microsoft/layoutlmv3-base'"
+                f"tokenizer {name!r}: is no directory and no hub name; give {BUILTIN!r}, {MINILM!r}, a "
+                "directory, or a name such as 'microsoft/layoutlmv3-base'"
             ) from error
         except (OSError, HfHubHTTPError) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             continue
-        if _has_tokenizer(Path(found)):
+        if has_tokenizer(Path(found)):
             return Path(found)
     raise InputError(
         f"tokenizer {name!r}: is no directory here, is not in the Hugging Face cache, and the hub did not "

@@ -76,6 +76,22 @@ def test_folder_is_a_complete_deliverable() -> None:
         assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
 
 
+def test_minilms_tokenizer_goes_along_and_its_graph_is_the_checkpoints() -> None:
+    """WordPiece pads with id 0, where positions are counted from 1."""
+    made = tiny("minilm")
+    minilm = load_tokenizer("minilm")
+    assert load_tokenizer(made.onnx).digest == minilm.digest != load_tokenizer("builtin").digest
+    assert made.record["tokenizer_digest"] == minilm.digest
+    assert made.record["num_flips"] == 0
+    ids, bbox, mask, pixels = batch(3, 40, seed=5)
+    inputs = (np.where(mask == 1, ids, minilm.pad_id), bbox, mask, pixels)
+    expected = TorchRunner(made.checkpoint, device="cpu")(*inputs)
+    found = OnnxRunner(made.onnx / "model.onnx", providers="cpu", threads=1)(*inputs)
+    is_token = mask.astype(bool)
+    np.testing.assert_allclose(found.token[is_token], expected.token[is_token], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(found.doc_type, expected.doc_type, rtol=0, atol=2e-6)
+
+
 def test_files_carry_nothing_of_this_machine() -> None:
     here = str(Path(graph.__file__).parent).encode()
     for file in tiny().onnx.iterdir():

@@ -37,19 +37,19 @@ class Tiny:
 
 
 @cache
-def tiny() -> Tiny:
-    """The one export of this test run; val and test are the same shards."""
+def tiny(tokenizer: str = "builtin") -> Tiny:
+    """The one export of this test run with this tokenizer; val and test are the same shards."""
     root = Path(tempfile.mkdtemp(prefix="tiny_export_"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     torch.set_num_threads(1)
     vocabulary = load_vocabulary()
-    write_checkpoint(root / "checkpoint")
+    write_checkpoint(root / "checkpoint", tokenizer)
     for index, num_words in enumerate(WORDS_PER_PAGE):
         write_page(root / "data", f"doc_{index}", num_words=num_words, seed=index)
     for name in ("dataset", "shards", "onnx"):
         (root / name).mkdir()
     build_dataset(root / "data", root / "dataset", vocabulary=vocabulary)
-    config = ShardConfig(max_tokens=MAX_TOKENS, stride=24, max_tokens_per_word=16)
+    config = ShardConfig(tokenizer=tokenizer, max_tokens=MAX_TOKENS, stride=24, max_tokens_per_word=16)
     build_shards(root / "dataset", root / "shards", vocabulary=vocabulary, config=config, workers=1)
     record = export_onnx(
         root / "checkpoint",
@@ -62,20 +62,23 @@ def tiny() -> Tiny:
     return Tiny(root, root / "checkpoint", root / "shards", root / "onnx", record)
 
 
-def write_checkpoint(directory: Path) -> None:
+def write_checkpoint(directory: Path, tokenizer_name: str = "builtin") -> None:
     """Random weights, with position biases and heads large enough that a wrong one changes the answers."""
     torch.manual_seed(7)
-    vocabulary, tokenizer = load_vocabulary(), load_tokenizer("builtin")
+    vocabulary, tokenizer = load_vocabulary(), load_tokenizer(tokenizer_name)
     model = MultiTaskLayoutLMv3(
         EncoderConfig(
             vocab_size=tokenizer.vocab_size,
+            pad_token_id=tokenizer.pad_id,
+            bos_token_id=tokenizer.cls_id,
+            eos_token_id=tokenizer.sep_id,
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=64,
             coordinate_size=6,
             shape_size=4,
-            max_position_embeddings=514,
+            max_position_embeddings=512 + tokenizer.pad_id + 1,
             vocabulary_digest=vocabulary.digest,
             tokenizer_digest=tokenizer.digest,
         )

@@ -63,6 +63,18 @@ def test_answers_are_those_that_evaluation_measured(variant: str) -> None:
         assert num_fields == len(expected.entities())
 
 
+def test_a_release_with_minilms_tokenizer_answers_for_every_word(page: Path) -> None:
+    words = ["\u0301", "Menge", "😀", "übereinkunft", "0000000000000000", "שלום"]
+    record = page_json(len(words)) | {"words": words}
+    page.write_text(json.dumps(record))
+    for tokenizer in ("minilm", "builtin"):
+        predictor = Predictor(tiny(tokenizer).onnx, providers="cpu", threads=1)
+        assert predictor.tokenizer.digest == load_tokenizer(tokenizer).digest
+        read = read_page(page, image=None, vocabulary=VOCABULARY)
+        assert len(predictor.predict_words(read).word_labels) == len(words)
+        assert predictor.predict(read).num_words == len(words)
+
+
 def test_labels_are_not_asked_for_and_not_looked_at(page: Path) -> None:
     predictor = Predictor(tiny().onnx, providers="cpu", threads=1)
     unlabelled = predictor.predict_file(page)

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sap_vision_assets.errors import InputError
-from sap_vision_assets.shards import ShardConfig, encode_document, load_tokenizer
+from sap_vision_assets.shards import ShardConfig, Tokenizer, encode_document, load_tokenizer
 from sap_vision_assets_tests.shards.conftest import boxes_of
 
 TOKENIZER = load_tokenizer("builtin")
+MINILM = load_tokenizer("minilm")
 
 
 def test_one_window_token_by_token() -> None:
@@ -56,9 +57,10 @@ def test_no_words_are_one_window_of_specials() -> None:
     assert window.word_index.tolist() == [-1, -1]
 
 
-def test_five_thousand_words_are_each_scored_once() -> None:
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, MINILM], ids=["builtin", "minilm"])
+def test_five_thousand_words_are_each_scored_once(tokenizer: Tokenizer) -> None:
     words = [f"word{index}" for index in range(5000)]
-    encoded = encode_document(words, boxes_of(5000), None, tokenizer=TOKENIZER, config=ShardConfig())
+    encoded = encode_document(words, boxes_of(5000), None, tokenizer=tokenizer, config=ShardConfig())
     assert len(encoded.windows) > 5000 * 2 / 512
     assert max(len(window) for window in encoded.windows) <= 512
     scored = np.concatenate([window.scored_positions()[1] for window in encoded.windows])
@@ -74,6 +76,15 @@ def test_a_huge_word_is_bounded_counted_and_scored() -> None:
     assert window.labels[window.labels != -100].tolist() == [0, 7, 0]
 
 
+def test_words_that_minilm_cannot_spell_are_scored_too() -> None:
+    words = ["\u0301", "Total", "😀", "x" * 10_000, "\x07"]
+    encoded = encode_document(words, boxes_of(5), [1, 2, 3, 4, 5], tokenizer=MINILM, config=ShardConfig())
+    (window,) = encoded.windows
+    total = MINILM.encode_words(["total"]).ids.tolist()
+    assert window.input_ids.tolist() == [101, 100, *total, 100, 100, 100, 102]
+    assert window.labels.tolist() == [-100, 1, 2, 3, 4, 5, -100]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     words=st.lists(
@@ -85,17 +96,18 @@ def test_a_huge_word_is_bounded_counted_and_scored() -> None:
 def test_any_document_scores_each_word_once_at_its_first_token(words: list[str], stride: int) -> None:
     config = ShardConfig(max_tokens=34, stride=stride, max_tokens_per_word=12)
     labels = [index % 181 for index in range(len(words))]
-    encoded = encode_document(words, boxes_of(len(words)), labels, tokenizer=TOKENIZER, config=config)
-    scored: list[int] = []
-    for window in encoded.windows:
-        assert 2 <= len(window) <= config.max_tokens
-        assert (window.input_ids[0], window.input_ids[-1]) == (TOKENIZER.cls_id, TOKENIZER.sep_id)
-        positions, scored_words = window.scored_positions()
-        assert window.labels[positions].tolist() == [labels[word] for word in scored_words]
-        for position, word in zip(positions, scored_words, strict=True):
-            assert window.word_index[position - 1] != word
-        scored += scored_words.tolist()
-    assert scored == list(range(len(words)))
+    for tokenizer in (TOKENIZER, MINILM):
+        encoded = encode_document(words, boxes_of(len(words)), labels, tokenizer=tokenizer, config=config)
+        scored: list[int] = []
+        for window in encoded.windows:
+            assert 2 <= len(window) <= config.max_tokens
+            assert (window.input_ids[0], window.input_ids[-1]) == (tokenizer.cls_id, tokenizer.sep_id)
+            positions, scored_words = window.scored_positions()
+            assert window.labels[positions].tolist() == [labels[word] for word in scored_words]
+            for position, word in zip(positions, scored_words, strict=True):
+                assert window.word_index[position - 1] != word
+            scored += scored_words.tolist()
+        assert scored == list(range(len(words)))
 
 
 def test_what_cannot_be_scored_is_refused() -> None:

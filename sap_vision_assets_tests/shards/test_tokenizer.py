@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sap_vision_assets.errors import InputError
-from sap_vision_assets.shards import Tokenizer, load_tokenizer
+from sap_vision_assets.shards import Tokenizer, load_tokenizer, minilm_folder
 from sap_vision_assets.shards.train_tokenizer import words_of_contents
 
 ROBERTA = Path(__file__).parents[3] / "shared/data/roberta-tokenizer"
@@ -27,6 +27,8 @@ HARD_WORDS = [
     "請求書",
     "\u200b",
     "\ufeff",
+    "\u0301",
+    "\x07",
     "<s>",
     "</s>",
     "<mask>",
@@ -46,6 +48,16 @@ def _builtin() -> Tokenizer:
 @pytest.fixture(scope="module")
 def builtin() -> Tokenizer:
     return _builtin()
+
+
+@cache
+def _minilm() -> Tokenizer:
+    return load_tokenizer("minilm")
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Tokenizer:
+    return _minilm()
 
 
 @pytest.fixture(scope="module")
@@ -76,34 +88,72 @@ def test_roberta_files_agree_with_transformers(roberta: Tokenizer, tmp_path: Pat
     assert [None, *ours.word_index, None] == expected.word_ids()
 
 
-@pytest.mark.parametrize("name", ["builtin", "roberta"])
+@pytest.mark.parametrize("name", ["builtin", "roberta", "minilm"])
 def test_each_word_has_tokens_of_its_own(name: str, request: pytest.FixtureRequest) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(name)
     encoded = tokenizer.encode_words(HARD_WORDS)
     assert np.unique(encoded.word_index).tolist() == list(range(len(HARD_WORDS)))
     assert (np.diff(encoded.word_index) >= 0).all()
-    # No word of a page can end a window, or be lost as unknown.
-    assert not set(encoded.ids) & {tokenizer.cls_id, tokenizer.pad_id, tokenizer.sep_id, tokenizer.unk_id}
+    # No word of a page can end a window, or pass for padding; bytes leave none unknown, WordPiece does.
+    assert not set(encoded.ids) & {tokenizer.cls_id, tokenizer.pad_id, tokenizer.sep_id}
+    assert (tokenizer.unk_id in encoded.ids) == (name == "minilm")
     # A word's tokens do not depend on its neighbours.
     alone = [tokenizer.encode_words([word]).ids for word in HARD_WORDS]
     np.testing.assert_array_equal(np.concatenate(alone), encoded.ids)
 
 
-def test_blank_words_have_no_token_and_shift_nobody(builtin: Tokenizer) -> None:
-    encoded = builtin.encode_words(["", "Total", "  ", "\xa0\t", "5"])
+@pytest.mark.parametrize("name", ["builtin", "minilm"])
+def test_blank_words_have_no_token_and_shift_nobody(name: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(name)
+    encoded = tokenizer.encode_words(["", "Total", "  ", "\xa0\t", "5"])
     assert np.unique(encoded.word_index).tolist() == [1, 4]
-    assert builtin.encode_words([]).ids.shape == (0,)
-    assert builtin.encode_words(["", " "]).ids.shape == (0,)
+    assert tokenizer.encode_words([]).ids.shape == (0,)
+    assert tokenizer.encode_words(["", " "]).ids.shape == (0,)
 
 
 @settings(max_examples=200, deadline=None)
 @given(words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=8))
-def test_any_text_is_tokenised_without_unknowns(words: list[str]) -> None:
-    tokenizer = _builtin()
-    encoded = tokenizer.encode_words(words)
+def test_every_word_of_any_text_has_a_token(words: list[str]) -> None:
     expected = [index for index, word in enumerate(words) if word.strip()]
-    assert np.unique(encoded.word_index).tolist() == expected
-    assert tokenizer.unk_id not in encoded.ids
+    for tokenizer in (_builtin(), _minilm()):
+        encoded = tokenizer.encode_words(words)
+        assert np.unique(encoded.word_index).tolist() == expected
+        assert not set(encoded.ids) & {tokenizer.cls_id, tokenizer.pad_id, tokenizer.sep_id}
+    assert _builtin().unk_id not in _builtin().encode_words(words).ids
+
+
+def test_minilm_has_berts_specials_and_no_case(minilm: Tokenizer) -> None:
+    assert (minilm.cls_id, minilm.pad_id, minilm.sep_id, minilm.unk_id) == (101, 0, 102, 100)
+    assert minilm.vocab_size == 30_522
+    # uber ##ein ##ku ##n ##ft
+    assert (
+        minilm.encode_words(["übereinkunft"]).ids.tolist()
+        == minilm.encode_words(["UBEREINKUNFT"]).ids.tolist()
+    )
+    # hello and world, as BERT's uncased vocabulary numbers them.
+    assert minilm.encode_words(["hello", "World"]).ids.tolist() == [7592, 2088]
+
+
+def test_words_that_minilms_normalizer_empties_are_unknown(minilm: Tokenizer) -> None:
+    encoded = minilm.encode_words(["\u0301", "7", "\x07", "\u200b", "8"])
+    assert encoded.word_index.tolist() == [0, 1, 2, 3, 4]
+    assert (encoded.ids == minilm.unk_id).tolist() == [True, False, True, True, False]
+
+
+def test_minilm_agrees_with_transformers_before_and_after_it_is_saved(
+    minilm: Tokenizer, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    words = ["Rechnung", "Nr.", "4500012345", "12.03.2024", "1.234,56", "übereinkunft", "😀", "שלום", "Café"]
+    minilm.save(tmp_path)
+    ours = minilm.encode_words(words)
+    for folder in (minilm_folder(), tmp_path):
+        theirs = AutoTokenizer.from_pretrained(folder)
+        encoding = theirs(words, is_split_into_words=True)
+        assert encoding["input_ids"] == [101, *ours.ids, 102]
+        assert encoding.word_ids() == [None, *ours.word_index, None]
+        assert (theirs.cls_token_id, theirs.pad_token_id, theirs.sep_token_id) == (101, 0, 102)
 
 
 def test_a_long_word_is_bounded_and_counted(builtin: Tokenizer) -> None:
@@ -164,7 +214,7 @@ def test_builtin_has_every_digit_group(builtin: Tokenizer) -> None:
     assert counts.tolist() == [1] * 110 + [2] * 660
 
 
-@pytest.mark.parametrize("name", ["builtin", "roberta"])
+@pytest.mark.parametrize("name", ["builtin", "roberta", "minilm"])
 def test_saved_and_loaded_is_the_same(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(name)
     tokenizer.save(tmp_path / "a")
