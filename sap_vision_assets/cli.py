@@ -243,6 +243,11 @@ def _add_run(commands: Any) -> None:
         help="data root, which the UI and the daemon take from then on (default: the setting, else "
         "$SAP_VISION_DATA)",
     )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="T",
+        help="builtin, minilm, a directory or a hub name, of all shards from then on (default: the setting)",
+    )
     _add_domain(parser, "whose model to make; others than general start from the promoted general model")
     parser.add_argument(
         "--recipe", metavar="R", help="training recipe (default: demo; demo_finetune for a domain)"
@@ -278,11 +283,20 @@ def _run(arguments: argparse.Namespace) -> int:
     run_graph(
         arguments.domain,
         data_root=arguments.data.absolute() if arguments.data else None,
+        tokenizer=_tokenizer(arguments.tokenizer),
         settings=settings,
         training=training,
         show=lambda line: print(line, flush=True),
     )
     return _print_report(arguments.domain, as_json=False)
+
+
+def _tokenizer(name: str | None) -> str | None:
+    """A directory is meant from here, and settings count theirs from the home."""
+    from sap_vision_assets.shards import BUILTIN, MINILM  # noqa: PLC0415
+
+    is_directory = name is not None and name not in (BUILTIN, MINILM) and Path(name).is_dir()
+    return str(Path(str(name)).absolute()) if is_directory else name
 
 
 def _add_report(commands: Any) -> None:

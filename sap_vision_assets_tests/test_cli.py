@@ -8,6 +8,8 @@ import pytest
 from sap_vision_assets import cli
 from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs.publishing import inputs_of
+from sap_vision_assets.defs.resources import load_settings
+from sap_vision_assets.shards import load_tokenizer
 from sap_vision_assets.vocabulary import load_vocabulary
 from sap_vision_assets_tests.defs.conftest import home  # noqa: F401  (a fixture)
 from sap_vision_assets_tests.defs.models import SCORES, publish
@@ -35,7 +37,6 @@ def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
     assert "usage: sap-vision" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -47,13 +48,20 @@ def test_bad_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
         (["run", "--data", "/no/such/data"], "/no/such/data/general/train: there is no such folder"),
         (["run", "--domain", "A|b"], "domain 'A|b'"),
         (["run", "--set", "steps=3"], "'steps' is no field of a training"),
+        (["run", "--recipe", "minilm"], "shards have those of tokenizer 'builtin'; say --tokenizer minilm"),
+        (["run", "--set", "initial_weights=minilm", "--tokenizer", "builtin"], "say --tokenizer minilm once"),
+        (["run", "--tokenizer", "no such"], "tokenizer 'no such': is no directory and no hub name"),
+        (["run", "--recipe", "minilm", "--tokenizer", "minilm"], "general/train: there is no such folder"),
         (["synth", "--out", "x", "--split", "val", "--num-samples", "1", "--domain", "B c"], "domain 'B c'"),
         (["import", "sroie", "/no/such/source", "x"], "/no/such/source"),
         (["import", "adbuy", "/no/such/source", "x"], "/no/such/source/labels.csv"),
     ],
 )
 def test_errors_are_one_line_and_exit_with_1(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    home: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli.main(arguments) == 1
     shown = capsys.readouterr()
@@ -61,6 +69,31 @@ def test_errors_are_one_line_and_exit_with_1(
     assert said in shown.err
     assert len(shown.err.splitlines()) == 1
     assert shown.out == ""
+    assert not (home / "settings.json").exists()
+
+
+def test_the_tokenizer_of_a_run_is_the_installations_from_then_on(
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for split in ("train", "val", "test"):
+        write_split(home / "data", "general", split, 1)
+    load_tokenizer("minilm").save(home / "tokens")
+    ran: list[object] = []
+    monkeypatch.setattr("sap_vision_assets.defs.headless._execute", lambda *run: ran.append(run[1]))
+    monkeypatch.chdir(home / "data")
+    for name, remembered, is_news in (
+        ("minilm", "minilm", True),
+        ("minilm", "minilm", False),
+        ("../tokens", str(home / "data" / "../tokens"), True),
+    ):
+        # The graph is left out, so that there is nothing to report at the end.
+        assert cli.main(["run", "--recipe", "minilm", "--tokenizer", name]) == 1
+        assert load_settings().tokenizer == remembered
+        line = f"tokenizer: {remembered}, from now on (tokenizer in {home / 'settings.json'})"
+        assert (line in capsys.readouterr().out) == is_news
+    assert ran == [*["prepare_split"] * 3, "general_model"] * 3
 
 
 def test_validate_exits_with_1_when_something_is_rejected(

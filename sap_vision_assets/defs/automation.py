@@ -55,6 +55,7 @@ def _is_running(instance: dg.DagsterInstance, job: str, partition: str = "") -> 
     "a domain when enough of its documents are new. Changes of a test split never start a training.",
 )
 def data_root_sensor(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
+    settings = settings.today()
     store = settings.store()
     seen = Seen.read(context.cursor)
     for run_id in fail_dead_runs(context.instance, launched_here=True):
@@ -109,7 +110,7 @@ def _tick_of_domain(
                 _observation(key, state.digest, state.num_annotations, state.num_images)
             )
         run_key = seen.run_key(key, state.digest)
-        if not prepared(store, domain, split, state.digest):
+        if not prepared(settings, store, domain, split, state.digest):
             reason, run_key = _why_not_again(context.instance, seen, key, run_key)
             if reason is not None:
                 found.notes.append(reason)
@@ -183,6 +184,7 @@ def _observation(key: str, digest: str, num_annotations: int, num_images: int) -
 def general_retraining(
     context: dg.ScheduleEvaluationContext, settings: Settings
 ) -> dg.RunRequest | dg.SkipReason:
+    settings = settings.today()
     store = settings.store()
     states = {split: settings.observe(GENERAL, split) for split in SPLITS}
     digests = {split: state.digest for split, state in states.items() if state.num_annotations}

@@ -24,15 +24,17 @@ VALIDATED_DATASET = "validated_dataset"
 TOKENIZED_SHARDS = "tokenized_shards"
 DATASET_STATIONS = ("documents", "vocabulary")
 SHARDS_STATIONS = ("shards", "vocabulary")
+TOKENIZER_DIGEST = "tokenizer_digest"
+"""In the config of the shards' manifest."""
 GROUP = "data"
 
 
 class ShardOptions(dg.Config):
-    """How words become windows. Must be the same for all splits that one model reads."""
+    """How words become windows. Must be the same for all splits that one model reads.
 
-    tokenizer: str = Field(
-        "builtin", description='"builtin", or a directory with tokenizer.json or vocab.json.'
-    )
+    The tokenizer is a setting of the installation: a domain's model goes on from the general one's tokens.
+    """
+
     max_tokens: int = Field(default=512, description="Tokens of a window, [CLS] and [SEP] included.")
     stride: int = Field(default=128, description="Tokens that a window shares with the one before.")
 
@@ -133,7 +135,7 @@ def tokenized_shards(
     context: dg.AssetExecutionContext, config: ShardOptions, settings: Settings
 ) -> dg.MaterializeResult[Any]:
     """Windows of tokens with boxes and labels, and each page at 224 x 224, ready to be memory-mapped."""
-    from sap_vision_assets.shards import ShardConfig, build_shards, load_tokenizer  # noqa: PLC0415
+    from sap_vision_assets.shards import ShardConfig, build_shards  # noqa: PLC0415
 
     with clear_failures():
         store = settings.store()
@@ -141,7 +143,7 @@ def tokenized_shards(
         dataset = store.require(VALIDATED_DATASET, context.partition_key)
         vocabulary.require_digest(str(dataset.summary["vocabulary_digest"]), VALIDATED_DATASET)
         shard_config = ShardConfig(
-            tokenizer=config.tokenizer, max_tokens=config.max_tokens, stride=config.stride
+            tokenizer=settings.tokenizer_name(), max_tokens=config.max_tokens, stride=config.stride
         )
         artifact = produce(
             context,
@@ -151,7 +153,7 @@ def tokenized_shards(
             config={
                 # The tokenizer's digest, not its path, makes the shards what they are.
                 **without(asdict(shard_config), "tokenizer"),
-                "tokenizer_digest": load_tokenizer(config.tokenizer).digest,
+                TOKENIZER_DIGEST: settings.tokenizer_digest,
                 "vocabulary_digest": vocabulary.digest,
             },
             make=lambda out: build_shards(

@@ -36,8 +36,10 @@ from sap_vision_assets.defs.resources import (
     Settings,
     load_settings,
     remember_data_root,
+    remember_tokenizer,
 )
 from sap_vision_assets.defs.scopes import CHECKPOINT, GENERAL_SCOPE, scope_of
+from sap_vision_assets.defs.training import require_tokens
 from sap_vision_assets.errors import SapVisionError
 
 _INTERRUPTED = "DagsterExecutionInterruptedError"
@@ -58,21 +60,23 @@ def run_graph(
     domain: str,
     *,
     data_root: Path | None,
+    tokenizer: str | None = None,
     settings: Mapping[str, Any],
     training: Mapping[str, Any],
     show: Print,
 ) -> None:
     """Prepares the domain's three splits, then trains, judges and promotes its model; blocks meanwhile.
 
-    `data_root` becomes that of the installation: the UI's sensor would else prepare the splits anew from the
-    one that it knows. `settings` and `training` are launchpad values: of the resource, and of the checkpoint.
-    `show` gets lines for a person as things happen. Raises InputError before any run when a split's folder is
-    missing or `training` is no config of this domain's model, RunFailedError when a run fails,
-    KeyboardInterrupt when it was interrupted; its run is then cancelled and its processes are gone.
+    `data_root` and `tokenizer` become those of the installation: the UI's sensor would else prepare the
+    splits anew with the ones that it knows. `settings` and `training` are launchpad values: of the resource,
+    and of the checkpoint. `show` gets lines for a person as things happen. Raises InputError before any run
+    when a split's folder is missing, `training` is no config of this domain's model, or MiniLM's weights
+    would meet other tokens, RunFailedError when a run fails, KeyboardInterrupt when it was interrupted; its
+    run is then cancelled and its processes are gone.
     """
     require_domain_name(domain)
     scope, partition = scope_of(domain)
-    check_options(training, scope.recipe, starts_anew=scope is GENERAL_SCOPE)
+    config = check_options(training, scope.recipe, starts_anew=scope is GENERAL_SCOPE)
     prepare_home()
     # transformers would draw bars between the lines.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -80,10 +84,15 @@ def run_graph(
     known.vocabulary()
     if data_root is not None:
         known = known.model_copy(update={"data_root": str(data_root)})
+    if tokenizer is not None:
+        known = known.model_copy(update={"tokenizer": tokenizer})
+    require_tokens(config, known)
     for split in SPLITS:
         existing_folder(known, domain, split)
     if data_root is not None and remember_data_root(data_root):
         show(f"data root: {data_root}, from now on (data_root in {home() / SETTINGS_FILE})")
+    if tokenizer is not None and remember_tokenizer(tokenizer):
+        show(f"tokenizer: {tokenizer}, from now on (tokenizer in {home() / SETTINGS_FILE})")
     shared = {"resources": {"settings": {"config": dict(settings)}}} if settings else {}
     options = {f"{scope.name}__{CHECKPOINT}": {"config": dict(training)}} if training else {}
     with dg.DagsterInstance.get() as instance, _interruptible():

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from sap_vision_assets.errors import InputError
-from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
+from sap_vision_assets.training.config import NO_WEIGHTS, ArchitectureConfig, TrainingConfig
 from sap_vision_assets.training.recipes import RECIPES
 
 
@@ -93,8 +93,8 @@ def overrides(recipe: str, training: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_options(options: Mapping[str, Any], default_recipe: str, *, starts_anew: bool) -> None:
-    """Raises InputError for options that make no training, before anything is run with them.
+def check_options(options: Mapping[str, Any], default_recipe: str, *, starts_anew: bool) -> TrainingConfig:
+    """The config of these options. Raises InputError for some that make no training, before any run.
 
     `starts_anew`: whether the model has no general one to take its sizes and weights from.
     """
@@ -110,14 +110,20 @@ def check_options(options: Mapping[str, Any], default_recipe: str, *, starts_ane
         raise InputError(f"{where}={first['input']!r}: {first['msg']}") from error
     recipe, config = training_config(made, default_recipe)
     require_start(recipe, config, starts_anew=starts_anew)
+    return config
 
 
 def require_start(recipe: str, config: TrainingConfig, *, starts_anew: bool) -> None:
     """Raises InputError when the recipe is one for the other kind of model."""
-    if starts_anew and config.architecture is None:
+    if starts_anew and config.architecture is None and config.initial_weights == NO_WEIGHTS:
         raise InputError(
             f"recipe {recipe!r} goes on from a general model, and this is the general model; "
-            "use a recipe that does not end in _finetune"
+            "use a recipe that does not end in _finetune, or set initial_weights to a checkpoint's directory"
+        )
+    if not starts_anew and config.initial_weights != NO_WEIGHTS:
+        raise InputError(
+            f"initial_weights={config.initial_weights!r}: a domain's model starts from the promoted general "
+            f"one; train that from these weights, and leave {NO_WEIGHTS!r} here"
         )
     if not starts_anew and config.architecture is not None:
         raise InputError(

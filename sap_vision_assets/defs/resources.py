@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import dagster as dg
 from pydantic import ConfigDict, Field, create_model, model_validator
@@ -67,6 +68,12 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
         default=None,
         description="File that adds fields, types or subtypes. null: $SAP_VISION_VOCABULARY, else none.",
     )
+    tokenizer: str = Field(
+        default="builtin",
+        min_length=1,
+        description='Of all shards: "builtin", "minilm", a directory with tokenizer.json or vocab.json, or a '
+        "hub name. Another one makes all shards anew, and needs a general model that is trained on them.",
+    )
     keep: int = Field(
         default=3, ge=1, description="Versions of each asset partition that stay, besides those in use."
     )
@@ -85,6 +92,8 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
     domain_floors: dict[str, FloorSettings] = Field(
         default={}, description="Gates of one domain's model, by its name, instead of `floors`."
     )
+    is_of_file: ClassVar[bool] = False
+    """Whether these are settings.json's, and not a test's or a script's own."""
     progress_interval_s: float = Field(
         default=5,
         gt=0,
@@ -113,6 +122,24 @@ class Settings(dg.ConfigurableResource):  # type: ignore[type-arg]  # generic ov
 
     def vocabulary(self) -> Vocabulary:
         return load_vocabulary(self.vocabulary_path())
+
+    def tokenizer_name(self) -> str:
+        """What `load_tokenizer` takes: the word, or the directory's absolute path where it is one."""
+        from sap_vision_assets.shards import BUILTIN, MINILM  # noqa: PLC0415
+
+        folder = _below_home(self.tokenizer)
+        return self.tokenizer if self.tokenizer in (BUILTIN, MINILM) or not folder.is_dir() else str(folder)
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """Digest of the tokenizer of all shards; InputError where it cannot be had."""
+        from sap_vision_assets.shards import load_tokenizer  # noqa: PLC0415
+
+        return load_tokenizer(self.tokenizer_name()).digest
+
+    def today(self) -> "Settings":
+        """Settings as settings.json has them now: a daemon has those that it began with, for weeks."""
+        return load_settings() if self.is_of_file else self
 
     def store(self) -> ArtifactStore:
         root = self.artifact_root or "artifacts"
@@ -165,17 +192,29 @@ def remember_data_root(folder: Path) -> bool:
     """
     if load_settings().data_path() == folder:
         return False
+    _remember("data_root", str(folder), "--data")
+    return True
+
+
+def remember_tokenizer(name: str) -> bool:
+    """Makes `name` the tokenizer of all shards of this installation; otherwise as `remember_data_root`."""
+    if load_settings().tokenizer == name:
+        return False
+    _remember("tokenizer", name, "--tokenizer")
+    return True
+
+
+def _remember(setting: str, value: str, option: str) -> None:
     file = home.home() / SETTINGS_FILE
     draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps({**_read_record(file), "data_root": str(folder)}, indent=2) + "\n")
+        draft.write_text(json.dumps({**_read_record(file), setting: value}, indent=2) + "\n")
         draft.replace(file)
     except OSError as error:
         raise InputError(
-            f"{file}: cannot be written ({error.strerror}); set data_root to {folder} there, "
-            "or leave out --data"
+            f"{file}: cannot be written ({error.strerror}); set {setting} to {value} there, "
+            f"or leave out {option}"
         ) from error
-    return True
 
 
 def _read_record(file: Path) -> dict[str, Any]:
@@ -204,7 +243,9 @@ def _with_defaults(settings: Settings, record: Mapping[str, Any]) -> Settings:
         defaults[name] = (
             {key: item.model_dump() for key, item in value.items()} if isinstance(value, dict) else value
         )
-    made: Settings = _redefined(Settings, defaults)()
+    of_file = _redefined(Settings, defaults)
+    of_file.is_of_file = True
+    made: Settings = of_file()
     return made
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sap_vision_assets.artifacts import Artifact, ArtifactStore
-from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
+from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, TOKENIZER_DIGEST, VALIDATED_DATASET
 from sap_vision_assets.defs.options import overrides
 from sap_vision_assets.defs.partitions import GENERAL, SPLITS, TRAIN, VAL, split_key
 from sap_vision_assets.defs.publishing import artifact_name, follow
@@ -68,14 +68,15 @@ class Seen:
         return self.run_key(name, self.now[name])
 
 
-def prepared(store: ArtifactStore, domain: str, split: str, digest: str) -> bool:
-    """Whether today's shards of the split were made from the data of `digest`."""
+def prepared(settings: Settings, store: ArtifactStore, domain: str, split: str, digest: str) -> bool:
+    """Whether today's shards of the split were made from the data of `digest`, with today's tokenizer."""
     key = split_key(domain, split)
     dataset, shards = store.current(VALIDATED_DATASET, key), store.current(TOKENIZED_SHARDS, key)
     return (
         dataset is not None
         and shards is not None
         and raw_digest(dataset) == digest
+        and shards.spec.config[TOKENIZER_DIGEST] == settings.tokenizer_digest
         and shards.spec.inputs.get(artifact_name(VALIDATED_DATASET, key)) == dataset.digest
     )
 
@@ -98,7 +99,7 @@ def why_not_train(
     missing = [split for split in SPLITS if split not in digests]
     if missing:
         return f"{domain}: no labelled documents in {', '.join(missing)}"
-    waiting = [split for split in SPLITS if not prepared(store, domain, split, digests[split])]
+    waiting = [split for split in SPLITS if not prepared(settings, store, domain, split, digests[split])]
     if waiting:
         return f"{domain}: {', '.join(waiting)} not prepared yet"
     last = last_training(store, scope, partition)

@@ -1,7 +1,7 @@
 """Bodies of the training set and the checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -28,6 +28,9 @@ from sap_vision_assets.defs.scopes import (
 )
 from sap_vision_assets.defs.torchrun import run_training
 from sap_vision_assets.errors import ArtifactError, InputError
+
+if TYPE_CHECKING:
+    from sap_vision_assets.training.config import TrainingConfig
 
 BEST = "best"
 """The checkpoint that scored best on val: what is evaluated, exported and promoted."""
@@ -118,7 +121,11 @@ def train_checkpoint(
             **inputs_of(training_set),
             **({} if initial is None else _inputs_of_initial(initial)),
         },
-        config={"recipe": recipe, "training": without(config.to_json(), "tracker", "wandb_project")},
+        config={
+            "recipe": recipe,
+            "training": without(config.to_json(), "tracker", "wandb_project"),
+            **_content_of(Path(config.initial_weights)),
+        },
         make=make,
         resumable=True,
     )
@@ -126,6 +133,30 @@ def train_checkpoint(
         name: value for name, value in artifact.summary.items() if isinstance(value, int | float | str)
     }
     return materialized(artifact, {"recipe": recipe, **numbers})
+
+
+def require_tokens(config: "TrainingConfig", settings: Settings) -> None:
+    """Raises InputError when the tokenizer cannot be had, or MiniLM's weights would meet other tokens.
+
+    The training says so too, of all weights, but after the shards are made.
+    """
+    from sap_vision_assets.shards import MINILM, load_tokenizer  # noqa: PLC0415
+
+    digest = settings.tokenizer_digest
+    if config.initial_weights == MINILM and digest != load_tokenizer(MINILM).digest:
+        raise InputError(
+            f"initial_weights {MINILM!r}: knows MiniLM's tokens, and this installation's shards have those "
+            f"of tokenizer {settings.tokenizer!r}; say --tokenizer {MINILM} once, which is the "
+            "setting tokenizer, of all shards and domains"
+        )
+
+
+def _content_of(initial_weights: Path) -> dict[str, str]:
+    """A directory's path says nothing of what is in it, nor that it has changed."""
+    from sap_vision_assets.training import folders  # noqa: PLC0415
+
+    is_directory = initial_weights.is_dir()
+    return {"initial_weights_digest": folders.weights_digest(initial_weights)} if is_directory else {}
 
 
 def _inputs_of_initial(initial: Artifact) -> dict[str, str]:

@@ -113,6 +113,15 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def is_of_this_package(directory: Path) -> bool:
+    """Whether config.json says so; the rest may still be missing or damaged."""
+    try:
+        record = json.loads((directory / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("model_type") == EncoderConfig.model_type
+
+
 def read_config(directory: Path) -> EncoderConfig:
     """The encoder's sizes. Raises CheckpointError when config.json is missing or is another model's."""
     file = directory / CONFIG_FILE

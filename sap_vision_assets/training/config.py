@@ -13,6 +13,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["none", "tensorboard", "wandb"]
 Strategy = Literal["ddp", "fsdp"]
 OptimizerName = Literal["adamw", "muon"]
+NO_WEIGHTS = "none"
+"""The initial_weights of a training from scratch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +31,14 @@ class ArchitectureConfig:
     """Probability, of hidden states and of attention weights."""
     max_tokens: int = 512
     """Longest window that the position embeddings hold."""
+    layer_norm_eps: float = 1e-5
+    """Added to a variance before its root. Weights of others want theirs: BERT's have 1e-12."""
 
     def __post_init__(self) -> None:
         _require_positive(
-            self, "hidden_size", "num_layers", "num_heads", "intermediate_size", "patch_size", "max_tokens"
+            self,
+            *("hidden_size", "num_layers", "num_heads", "intermediate_size", "patch_size", "max_tokens"),
+            "layer_norm_eps",
         )
         if self.hidden_size % self.num_heads:
             raise InputError(
@@ -60,8 +66,10 @@ class TrainingConfig:
 
     architecture: ArchitectureConfig | None
     """None: as in the initial checkpoint."""
-    initial_weights: str | None = None
-    """LayoutLMv3 as published, for the trunk: a local directory, or a hub id where the hub can be reached."""
+    initial_weights: str = NO_WEIGHTS
+    """What the weights start from. "none": nothing, they are random. "minilm": MiniLM, a pretrained text
+    encoder, for the trunk. A directory: a checkpoint of this package, heads included, or LayoutLMv3 as
+    published, for the trunk; the latter also by its hub id where the hub can be reached."""
 
     max_steps: int
     """Updates of the weights; each reads batch_size * gradient_accumulation_steps * num_processes windows."""
@@ -155,8 +163,8 @@ class TrainingConfig:
                 raise InputError(f"{name}={getattr(self, name)!r} is unknown; use one of {get_args(choices)}")
         if self.cpu_offload and self.strategy != "fsdp":
             raise InputError(f"cpu_offload=true needs strategy='fsdp', not {self.strategy!r}")
-        if self.initial_weights is not None and self.architecture is None:
-            raise InputError("initial_weights needs an architecture: the sizes of LayoutLMv3 as published")
+        if not self.initial_weights:
+            raise InputError(f"initial_weights is empty; say {NO_WEIGHTS!r} for random weights")
 
     @property
     def global_batch_size(self) -> int:
@@ -189,13 +197,18 @@ class TrainingJob:
     config: TrainingConfig
     vocabulary_extension: Path | None = None
     initial_checkpoint: Path | None = None
-    """A checkpoint directory of this package whose weights, not optimizer, the training starts from."""
+    """A checkpoint directory of this package that the training starts from, as if initial_weights named it:
+    the promoted general model's, which is an input of a domain's training and no choice of its config."""
 
     def __post_init__(self) -> None:
-        if self.config.architecture is None and self.initial_checkpoint is None:
+        has_weights = self.config.initial_weights != NO_WEIGHTS
+        if self.config.architecture is None and self.initial_checkpoint is None and not has_weights:
             raise InputError("architecture=None means as in the initial checkpoint, but none is given")
-        if self.config.initial_weights is not None and self.initial_checkpoint is not None:
-            raise InputError("initial_weights and an initial checkpoint are both given; choose one")
+        if has_weights and self.initial_checkpoint is not None:
+            raise InputError(
+                f"initial_weights={self.config.initial_weights!r} and an initial checkpoint are both given; "
+                f"choose one: a domain's model starts from the promoted general one, with {NO_WEIGHTS!r} here"
+            )
 
     def to_json(self) -> dict[str, Any]:
         paths = {

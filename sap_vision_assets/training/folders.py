@@ -126,6 +126,13 @@ def verify(directory: Path) -> dict[str, Any]:
     return state
 
 
+def weights_digest(directory: Path) -> str:
+    """SHA-256 of what a training that starts from `directory` takes from it: config and weights."""
+    names = ("config.json", "model.safetensors", "pytorch_model.bin")
+    files = {name: _sha256(directory / name) for name in names if (directory / name).is_file()}
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
 def finished_summary(out: Path) -> dict[str, Any] | None:
     """The summary of a training that has ended in `out`, or None while it has not."""
     if not (out / FINAL / STATE_FILE).is_file():

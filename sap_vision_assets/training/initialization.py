@@ -1,41 +1,81 @@
-"""The model that a training starts with: new, on LayoutLMv3 as published, or on from a checkpoint."""
+"""The model that a training starts with: new, on weights of others, or on from a checkpoint."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor
 
 from sap_vision_assets.encoder import EncoderConfig, MultiTaskLayoutLMv3, start_local
 from sap_vision_assets.errors import CheckpointError, InputError
+from sap_vision_assets.shards.minilm import MINILM
 from sap_vision_assets.shards.tokenizer import Tokenizer
 from sap_vision_assets.training import checkpoint, folders
-from sap_vision_assets.training.config import ArchitectureConfig, TrainingJob
+from sap_vision_assets.training.config import NO_WEIGHTS, ArchitectureConfig, TrainingJob
+from sap_vision_assets.training.published import load_layoutlmv3, put_minilm, require_tokenizer
 from sap_vision_assets.vocabulary import Vocabulary
+from sap_vision_assets.vocabulary.vocabulary import labels_of
 
 PAGE_SIZE = 224
-PUBLISHED_FILES = ["config.json", "model.safetensors", "pytorch_model.bin"]
-_HEADS = ("doc_type_head.", "po_subtype_head.", "token_head.")
+_KINDS_BY_HEAD = {
+    **{"doc_type_head.out_proj": "doc_type", "po_subtype_head.out_proj": "po_subtype"},
+    "token_head": "token label",
+}
+_NAMES_SHOWN = 8
 
 
-def make_model(job: TrainingJob, *, tokenizer: Tokenizer, vocabulary: Vocabulary) -> MultiTaskLayoutLMv3:
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A model at step 0, and where it comes from."""
+
+    model: MultiTaskLayoutLMv3
+    weights: str
+    """"none", "minilm", or the directory or hub id."""
+    new_classes: dict[str, list[str]] = field(default_factory=dict)
+    """By kind, the names whose rows in the heads a checkpoint did not have; no kind without one."""
+
+    def describe(self) -> str:
+        """One line for a person."""
+        told = "starts from random weights" if self.weights == NO_WEIGHTS else f"starts from {self.weights}"
+        grown = [f"{len(names)} {kind} ({', '.join(names)})" for kind, names in self.new_classes.items()]
+        return f"{told}; new in its heads: {'; '.join(grown)}" if grown else told
+
+
+def start_model(job: TrainingJob, *, tokenizer: Tokenizer, vocabulary: Vocabulary) -> Start:
     """The model at step 0, float32, on the CPU; what is new in it follows from the config's seed.
 
-    Raises CheckpointError when the initial checkpoint does not fit, with the difference, and InputError when
-    the published weights cannot be had.
+    Raises CheckpointError when a checkpoint does not fit, with the difference, and InputError when weights of
+    others cannot be had or do not fit.
     """
     torch.manual_seed(job.config.seed)
-    if job.initial_checkpoint is not None:
-        return _from_checkpoint(job.initial_checkpoint, job.config.architecture, tokenizer, vocabulary)
-    assert job.config.architecture is not None  # TrainingJob has checked it
-    config = encoder_config(job.config.architecture, tokenizer, vocabulary)
-    if job.config.initial_weights is not None:
-        return _from_published(job.config.initial_weights, config)
+    weights, architecture = job.config.initial_weights, job.config.architecture
+    checkpoint_directory = job.initial_checkpoint
+    if weights not in (NO_WEIGHTS, MINILM):
+        directory = Path(weights)
+        if checkpoint.is_of_this_package(directory):
+            checkpoint_directory = directory
+        elif (directory / folders.BEST).is_dir():
+            best = directory / folders.BEST
+            raise InputError(f"initial_weights {weights!r}: holds a whole training; give {best}")
+    if checkpoint_directory is not None:
+        return _from_checkpoint(checkpoint_directory, architecture, tokenizer, vocabulary)
+    if architecture is None:
+        raise InputError(
+            f"initial_weights {weights!r}: no checkpoint of this package, so its sizes must be named; use a "
+            "recipe that does not end in _finetune, or set architecture"
+        )
+    return _new(weights, encoder_config(architecture, tokenizer, vocabulary))
+
+
+def _new(weights: str, config: EncoderConfig) -> Start:
+    if weights not in (NO_WEIGHTS, MINILM):
+        return Start(model=load_layoutlmv3(weights, config), weights=weights)
     model = MultiTaskLayoutLMv3(config)
     start_local(model.layoutlmv3.encoder)
-    return model
+    if weights == MINILM:
+        put_minilm(model)
+    return Start(model=model, weights=weights)
 
 
 def encoder_config(
@@ -51,6 +91,7 @@ def encoder_config(
         num_hidden_layers=architecture.num_layers,
         num_attention_heads=architecture.num_heads,
         intermediate_size=architecture.intermediate_size,
+        layer_norm_eps=architecture.layer_norm_eps,
         coordinate_size=architecture.coordinate_size,
         shape_size=architecture.shape_size,
         patch_size=architecture.patch_size,
@@ -69,31 +110,36 @@ def encoder_config(
 
 def _from_checkpoint(
     directory: Path, architecture: ArchitectureConfig | None, tokenizer: Tokenizer, vocabulary: Vocabulary
-) -> MultiTaskLayoutLMv3:
+) -> Start:
     folders.verify(directory)
     config = checkpoint.read_config(directory)
-    if config.tokenizer_digest != tokenizer.digest:
-        raise CheckpointError(
-            f"{directory}: knows the tokens of tokenizer {config.tokenizer_digest}, the shards have those of "
-            f"{tokenizer.digest}; build the shards with the checkpoint's tokenizer"
-        )
+    require_tokenizer(
+        config.tokenizer_digest, tokenizer.digest, what=str(directory), setting=str(directory.absolute())
+    )
     if architecture is not None:
         _require_same_sizes(directory, config, encoder_config(architecture, tokenizer, vocabulary))
+    before, now = _class_names(checkpoint.read_class_names(directory)), _class_names_of(vocabulary)
     if config.vocabulary_digest != vocabulary.digest:
-        _require_extension(directory, config.vocabulary_digest, vocabulary)
+        _require_extension(directory, config.vocabulary_digest, before, vocabulary)
     config.num_doc_types = len(vocabulary.doc_types)
     config.num_po_subtypes = len(vocabulary.po_subtypes)
     config.num_token_labels = len(vocabulary.labels)
     config.vocabulary_digest = vocabulary.digest
     model = MultiTaskLayoutLMv3(config)
-    _load_growing(model, checkpoint.read_weights(directory), directory)
-    return model
+    rows = {kind: [now[kind].index(name) for name in names] for kind, names in before.items()}
+    _load_growing(model, checkpoint.read_weights(directory), rows, directory)
+    new = {kind: [name for name in names if name not in before[kind]] for kind, names in now.items()}
+    return Start(
+        model=model,
+        weights=str(directory),
+        new_classes={kind: names for kind, names in new.items() if names},
+    )
 
 
 def _require_same_sizes(directory: Path, found: EncoderConfig, wanted: EncoderConfig) -> None:
     names = (
         *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size"),
-        *("max_position_embeddings", "coordinate_size", "shape_size", "vocab_size"),
+        *("max_position_embeddings", "coordinate_size", "shape_size", "vocab_size", "layer_norm_eps"),
     )
     differences = [
         f"{name} {getattr(found, name)} there, {getattr(wanted, name)} in the config"
@@ -107,21 +153,40 @@ def _require_same_sizes(directory: Path, found: EncoderConfig, wanted: EncoderCo
         )
 
 
-def _require_extension(directory: Path, digest: str, vocabulary: Vocabulary) -> None:
-    """Old ids must mean the same: every list of the checkpoint's names must start the vocabulary's."""
-    for kind, old in checkpoint.read_class_names(directory).items():
-        new = list(getattr(vocabulary, f"{kind}_names"))
-        if new[: len(old)] != old:
-            at = next(i for i, name in enumerate(old) if new[i : i + 1] != [name])
-            now = repr(new[at]) if at < len(new) else "nothing"
-            raise CheckpointError(
-                f"{directory}: was trained under vocabulary {digest}, in use is {vocabulary.digest}, and "
-                f"{kind} {at} is {old[at]!r} there and {now} here; use that vocabulary or one that extends it"
-            )
+def _class_names(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Classes of the three heads, by their rows, of a vocabulary with these names."""
+    return {
+        "doc_type": list(names["doc_type"]),
+        "po_subtype": list(names["po_subtype"]),
+        "token label": list(labels_of(names["field"])),
+    }
 
 
-def _load_growing(model: MultiTaskLayoutLMv3, weights: dict[str, Tensor], directory: Path) -> None:
-    """Loads `weights`; heads with more classes than there keep the model's fresh rows behind the old ones."""
+def _class_names_of(vocabulary: Vocabulary) -> dict[str, list[str]]:
+    return _class_names({kind: getattr(vocabulary, f"{kind}_names") for kind in checkpoint.CLASS_KINDS})
+
+
+def _require_extension(
+    directory: Path, digest: str, before: Mapping[str, Sequence[str]], vocabulary: Vocabulary
+) -> None:
+    """No class that the checkpoint knows may be gone; their order may be another."""
+    now = _class_names_of(vocabulary)
+    gone = [f"{kind} {name!r}" for kind, names in before.items() for name in names if name not in now[kind]]
+    if gone:
+        shown = ", ".join(gone[:_NAMES_SHOWN]) + (", ..." if len(gone) > _NAMES_SHOWN else "")
+        raise CheckpointError(
+            f"{directory}: was trained under vocabulary {digest}, in use is {vocabulary.digest}, which has "
+            f"no {shown} ({len(gone)} removed or renamed); use that vocabulary or one that extends it"
+        )
+
+
+def _load_growing(
+    model: MultiTaskLayoutLMv3,
+    weights: Mapping[str, Tensor],
+    rows: Mapping[str, Sequence[int]],
+    directory: Path,
+) -> None:
+    """Loads `weights`; a head's row r goes to row `rows[kind][r]`, and the model's other rows stay fresh."""
     own = model.state_dict()
     if own.keys() != weights.keys():
         raise CheckpointError(
@@ -130,50 +195,14 @@ def _load_growing(model: MultiTaskLayoutLMv3, weights: dict[str, Tensor], direct
         )
     for name, tensor in weights.items():
         target = own[name]
-        grows = (
-            name.startswith(_HEADS) and target.shape[1:] == tensor.shape[1:] and len(target) >= len(tensor)
-        )
-        if target.shape != tensor.shape and not grows:
+        kind = _KINDS_BY_HEAD.get(name.rpartition(".")[0])
+        places = None if kind is None else rows[kind]
+        num_rows = len(target) if places is None else len(places)
+        if target.shape[1:] != tensor.shape[1:] or len(tensor) != num_rows:
             raise CheckpointError(
                 f"{directory}: {name} is {list(tensor.shape)} there and {list(target.shape)} here"
             )
-        target[: len(tensor)] = tensor
-
-
-def _from_published(name: str, config: EncoderConfig) -> MultiTaskLayoutLMv3:
-    """The trunk as published, the heads new. Nothing but tensors is ever unpickled."""
-    directory = Path(name) if Path(name).is_dir() else _from_hub(name)
-    try:
-        loaded: Any = MultiTaskLayoutLMv3.from_pretrained(
-            directory, config=config, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"initial_weights {name!r}: cannot be loaded ({error}); give a directory that holds LayoutLMv3's "
-            "config.json and weights, and an architecture of their sizes"
-        ) from error
-    model, info = loaded
-    missing = [key for key in info["missing_keys"] if not key.startswith(_HEADS)]
-    if missing:
-        raise InputError(
-            f"initial_weights {name!r}: is not LayoutLMv3: {len(missing)} tensors are missing, "
-            f"such as {missing[:3]}"
-        )
-    assert isinstance(model, MultiTaskLayoutLMv3)
-    return model
-
-
-def _from_hub(name: str) -> Path:
-    """The cached snapshot of hub repository `name`, downloaded where it is not cached and the hub answers."""
-    reason: Exception | None = None
-    # The cache first: a training started again begins with the same weights, whatever the hub says by then.
-    for local_only in (True, False):
-        try:
-            return Path(snapshot_download(name, allow_patterns=PUBLISHED_FILES, local_files_only=local_only))
-        except (OSError, HfHubHTTPError, HFValidationError) as error:
-            reason = error
-    raise InputError(
-        f"initial_weights {name!r}: is no directory here, is not in the Hugging Face cache, and the hub did "
-        f"not give it ({str(reason).splitlines()[0]}); on a connected machine run "
-        f"`hf download {name} {' '.join(PUBLISHED_FILES)} --local-dir DIR`, copy DIR here, and give its path"
-    )
+        if places is None:
+            target.copy_(tensor)
+        else:
+            target[list(places)] = tensor

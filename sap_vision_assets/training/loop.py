@@ -45,6 +45,8 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
     """
     config, state = run.job.config, run.state
     log = RunLog(run.job.out, config, first_step=state.step, report=report) if run.world.is_main else None
+    if log is not None and run.start is not None:
+        log.note_start(run.start.weights, run.start.new_classes)
     started = time.perf_counter()
     try:
         for micro_batches in _read(run):

@@ -63,6 +63,28 @@ def demo_finetune() -> TrainingConfig:
     )
 
 
+def minilm() -> TrainingConfig:
+    """A CPU, few documents: MiniLM's sizes and pretrained text weights; its fine-tuning is demo_finetune.
+
+    The shards must have its tokens: the installation's setting tokenizer is "minilm".
+    """
+    return replace(
+        demo(),
+        architecture=ArchitectureConfig(
+            hidden_size=384,
+            num_layers=6,
+            num_heads=12,
+            intermediate_size=1536,
+            patch_size=56,
+            dropout=0.0,
+            layer_norm_eps=1e-12,
+        ),
+        initial_weights="minilm",
+        # As demo_finetune: half of what random weights want.
+        learning_rate=5e-4,
+    )
+
+
 def base() -> TrainingConfig:
     """LayoutLMv3-base (125M parameters) on a GPU. Set initial_weights to start from the published ones."""
     return TrainingConfig(
@@ -88,6 +110,7 @@ def base_finetune() -> TrainingConfig:
 
 
 RECIPES: dict[str, Callable[[], TrainingConfig]] = {
-    recipe.__name__: recipe for recipe in (tiny, tiny_finetune, demo, demo_finetune, base, base_finetune)
+    recipe.__name__: recipe
+    for recipe in (tiny, tiny_finetune, demo, demo_finetune, minilm, base, base_finetune)
 }
 """By name."""

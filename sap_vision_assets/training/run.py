@@ -15,7 +15,7 @@ from sap_vision_assets.training import checkpoint, distributed, folders
 from sap_vision_assets.training.batches import LengthGroupedSampler
 from sap_vision_assets.training.config import TrainingJob
 from sap_vision_assets.training.distributed import World
-from sap_vision_assets.training.initialization import make_model
+from sap_vision_assets.training.initialization import Start, start_model
 from sap_vision_assets.training.optim import make_optimizer, make_scheduler
 from sap_vision_assets.training.precision import Resolved, make_autocast, make_scaler, resolve
 from sap_vision_assets.training.tracking import Scalars
@@ -137,11 +137,13 @@ class Run:
         )
         resumed = folders.newest(job.out)
         # A resumed training has its weights already; where they first came from may be gone by now.
-        self.raw_model = (
-            make_model(job, tokenizer=self.tokenizer, vocabulary=self.vocabulary)
-            if resumed is None
-            else MultiTaskLayoutLMv3(checkpoint.read_config(resumed))
-        )
+        self.start: Start | None = None
+        """None when it was resumed."""
+        if resumed is None:
+            self.start = start_model(job, tokenizer=self.tokenizer, vocabulary=self.vocabulary)
+            self.raw_model = self.start.model
+        else:
+            self.raw_model = MultiTaskLayoutLMv3(checkpoint.read_config(resumed))
         _require_usable(self.train_shards, self.val_shards, self.tokenizer, self.raw_model)
         state = None if resumed is None else self._verified(resumed)
         if config.gradient_checkpointing:

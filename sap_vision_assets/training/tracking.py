@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class RunLog:
     def __init__(
         self, out: Path, config: TrainingConfig, *, first_step: int, report: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Goes on after step `first_step`: lines of later steps, from a run that was killed, are dropped.
+        """Goes on after step `first_step`: lines of later steps, from a run that was killed, are dropped; all
+        of them where it begins anew.
 
         `report` gets every line too.
         """
@@ -52,6 +53,12 @@ class RunLog:
         self._report(record)
         for sink in list(self._sinks):
             self._attempt("the tracker", lambda sink=sink: sink(step, scalars))  # type: ignore[misc]
+
+    def note_start(self, weights: str, new_classes: Mapping[str, Sequence[str]]) -> None:
+        """The first line of log.jsonl: what the weights start from, and the classes new in the heads."""
+        record = {"step": 0, "initial_weights": weights, "new_classes": new_classes}
+        self._stream.write(json.dumps(record) + "\n")
+        self._stream.flush()
 
     def close(self) -> None:
         self._stream.close()
@@ -114,7 +121,7 @@ def _keep_until(file: Path, last_step: int) -> None:
             record = json.loads(line)
         except ValueError:
             break  # half a line: the process was killed while it wrote
-        if record["step"] <= last_step:
+        if last_step > 0 and record["step"] <= last_step:
             kept.append(line + "\n")
     temporary = file.with_name(f".{file.name}.new")
     temporary.write_text("".join(kept))

@@ -53,7 +53,9 @@ def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: Fa
         run = Run(job, world)
         if world.is_main:
             report = stack.enter_context(_reports(job))
-            if run.resumed_from is not None:
+            if run.start is not None:
+                print(run.start.describe(), flush=True)
+            else:
                 print(f"goes on from step {run.resumed_from}", flush=True)
         summary = train(run, report=report, stop_requested=stop_requested)
         # Not after an error: the other ranks would not answer.

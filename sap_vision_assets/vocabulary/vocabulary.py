@@ -55,7 +55,7 @@ class Vocabulary:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Label names by id: "O", then "B-x" (odd ids) and "I-x" (even ids) for each field x."""
-        return (OUTSIDE, *(f"{prefix}-{name}" for name in self.field_names for prefix in "BI"))
+        return labels_of(self.field_names)
 
     @cached_property
     def digest(self) -> str:
@@ -80,6 +80,11 @@ class Vocabulary:
                 f"{where} was made under vocabulary {digest}, in use is {self.digest}; "
                 "use the vocabulary extension that it was made with, or make it again"
             )
+
+
+def labels_of(field_names: Iterable[str]) -> tuple[str, ...]:
+    """Label names, by id, of a vocabulary with these fields."""
+    return (OUTSIDE, *(f"{prefix}-{name}" for name in field_names for prefix in "BI"))
 
 
 def _one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from dagster._core.execution.plan.objects import StepFailureData
 from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs.automation import data_root_sensor, general_retraining
 from sap_vision_assets.defs.partitions import register_domains
-from sap_vision_assets.defs.resources import Settings
+from sap_vision_assets.defs.resources import Settings, load_settings
 from sap_vision_assets_tests.defs.conftest import QUIET, run
 from sap_vision_assets_tests.defs.models import publish_model
 from sap_vision_assets_tests.defs.pages import break_page, write_page, write_split
@@ -110,6 +110,27 @@ def test_what_is_prepared_is_not_asked_for_again_until_it_changes(
     third = tick(instance, second.cursor)
     assert requested(third) == [("prepare_split", "acme|val")]
     assert third.run_requests[0].run_key != first.run_requests[0].run_key
+
+
+def test_another_tokenizer_is_reason_to_prepare_anew_once(data: Path, instance: dg.DagsterInstance) -> None:
+    write_split(data, "acme", "val", 2)
+    first = tick(instance)
+    carry_out(instance, first)
+    second = tick(instance, first.cursor, tokenizer="minilm")
+    assert requested(second) == [("prepare_split", "acme|val")]
+    assert run(instance, "prepare_split", "acme|val", settings={"tokenizer": "minilm"}).success
+    assert requested(tick(instance, second.cursor, tokenizer="minilm")) == []
+
+
+def test_the_sensor_follows_the_settings_file(home: Path, data: Path, instance: dg.DagsterInstance) -> None:
+    """Its process began before somebody moved the data root."""
+    began_with = load_settings()
+    write_split(home / "moved", "acme", "val", 2)
+    (home / "settings.json").write_text('{"data_root": "moved"}')
+    with dg.build_sensor_context(instance=instance, resources={"settings": began_with}) as context:
+        result = data_root_sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    assert requested(result) == [("prepare_split", "acme|val")]
 
 
 def test_data_that_is_put_back_gets_a_run_key_of_its_own(data: Path, instance: dg.DagsterInstance) -> None:

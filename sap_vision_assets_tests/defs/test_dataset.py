@@ -7,6 +7,7 @@ import pytest
 
 from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs.publishing import UP_TO_DATE
+from sap_vision_assets.shards import load_tokenizer
 from sap_vision_assets_tests.defs.conftest import checks, failure, run, statuses
 from sap_vision_assets_tests.defs.pages import break_page, write_split
 
@@ -50,6 +51,24 @@ def test_again_does_nothing_and_says_so_wherever_the_data_lies(
     assert sorted(file.stat().st_mtime_ns for file in (home / "artifacts").rglob("*.parquet")) == before
     logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
     assert f"validated_dataset:acme|train: {UP_TO_DATE}" in logged
+
+
+def test_another_tokenizer_makes_the_shards_anew_and_the_same_elsewhere_does_not(
+    home: Path, data: Path, instance: dg.DagsterInstance
+) -> None:
+    write_split(data, "acme", "train", 3)
+    assert run(instance, "prepare_split", "acme|train").success
+    before = store(home).require("tokenized_shards", "acme|train")
+    changed = run(instance, "prepare_split", "acme|train", settings={"tokenizer": "minilm"})
+    assert statuses(changed) == {"validated_dataset": UP_TO_DATE, "tokenized_shards": MADE}
+    shards = store(home).require("tokenized_shards", "acme|train")
+    minilm = load_tokenizer("minilm")
+    assert shards.spec.config["tokenizer_digest"] == shards.summary["tokenizer_digest"] == minilm.digest
+    assert before.spec.config["tokenizer_digest"] == load_tokenizer("builtin").digest
+    assert (shards.path / "tokenizer" / "tokenizer.json").is_file()
+    minilm.save(home / "tokens")
+    same = run(instance, "prepare_split", "acme|train", settings={"tokenizer": "tokens"})
+    assert statuses(same) == {"validated_dataset": UP_TO_DATE, "tokenized_shards": UP_TO_DATE}
 
 
 def test_too_many_rejects_stop_only_their_own_partition(

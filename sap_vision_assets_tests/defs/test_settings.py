@@ -18,9 +18,15 @@ from sap_vision_assets.defs.options import (
     training_config,
 )
 from sap_vision_assets.defs.partitions import split_key
-from sap_vision_assets.defs.resources import Settings, load_settings, remember_data_root
+from sap_vision_assets.defs.resources import (
+    Settings,
+    load_settings,
+    remember_data_root,
+    remember_tokenizer,
+)
 from sap_vision_assets.documents.files import is_domain_name
 from sap_vision_assets.errors import InputError
+from sap_vision_assets.shards import load_tokenizer
 from sap_vision_assets.training.config import ArchitectureConfig, TrainingConfig
 from sap_vision_assets.training.recipes import RECIPES, demo, demo_finetune
 from sap_vision_assets_tests.defs.conftest import QUIET
@@ -95,6 +101,7 @@ def test_the_settings_file_changes_defaults_that_a_launchpad_leaves_alone(home: 
         ("{", "correct the file"),
         ('{"kep": 3}', "'kep' is no setting"),
         ('{"keep": 0}', "keep"),
+        ('{"tokenizer": ""}', "tokenizer"),
         ('{"floors": {"field_f1": "high"}}', "field_f1"),
         ('{"floors": {"field_fl": 0.5}}', "field_fl"),
         ('{"floors": {"doc_type_accuracy": 95}}', "95 % is 0.95"),
@@ -152,6 +159,7 @@ def test_unknown_recipes_and_fields_are_refused() -> None:
         ({"architecture": {"layers": 3}}, True, "architecture.layers"),
         ({"recipe": "tiny_finetune"}, True, "this is the general model"),
         ({"recipe": "tiny"}, False, "a domain's model starts from the promoted general one"),
+        ({"initial_weights": "minilm"}, False, "initial_weights='minilm': a domain's model starts from"),
     ],
 )
 def test_options_that_make_no_training_are_refused(
@@ -160,6 +168,13 @@ def test_options_that_make_no_training_are_refused(
     with pytest.raises(InputError) as caught:
         check_options(options, "demo" if starts_anew else "demo_finetune", starts_anew=starts_anew)
     assert said in str(caught.value)
+
+
+def test_the_general_model_may_go_on_from_a_checkpoint() -> None:
+    config = check_options(
+        {"recipe": "tiny_finetune", "initial_weights": "kept/best"}, "demo", starts_anew=True
+    )
+    assert (config.architecture, config.initial_weights) == (None, "kept/best")
 
 
 def test_overrides_give_the_same_training_again() -> None:
@@ -192,6 +207,40 @@ def test_a_data_root_is_remembered_beside_the_other_settings(home: Path) -> None
     assert not remember_data_root(home / "pages")
     assert json.loads((home / "settings.json").read_text()) == {"keep": 7, "data_root": str(home / "pages")}
     assert load_settings().data_path() == home / "pages"
+
+
+def test_a_tokenizer_is_remembered_beside_the_other_settings(home: Path) -> None:
+    (home / "settings.json").write_text('{"keep": 7}')
+    assert not remember_tokenizer("builtin")  # the default
+    assert remember_tokenizer("minilm")
+    assert not remember_tokenizer("minilm")
+    assert json.loads((home / "settings.json").read_text()) == {"keep": 7, "tokenizer": "minilm"}
+    assert load_settings().tokenizer == "minilm"
+
+
+def test_the_tokenizer_is_a_word_or_a_folder_of_the_home(home: Path) -> None:
+    builtin, minilm = (load_tokenizer(name) for name in ("builtin", "minilm"))
+    assert Settings().tokenizer_digest == builtin.digest
+    assert Settings(tokenizer="minilm").tokenizer_digest == minilm.digest
+    minilm.save(home / "tokens")
+    assert Settings(tokenizer="tokens").tokenizer_name() == str(home / "tokens")
+    assert Settings(tokenizer="tokens").tokenizer_digest == minilm.digest
+    # A word is one whatever lies there.
+    minilm.save(home / "builtin")
+    assert Settings(tokenizer="builtin").tokenizer_digest == builtin.digest
+    with pytest.raises(InputError, match="no directory and no hub name"):
+        _ = Settings(tokenizer="nothing here").tokenizer_digest
+
+
+def test_settings_of_the_file_follow_it_and_others_do_not(home: Path) -> None:
+    """A daemon keeps the settings with which it began; what it decides on is today's."""
+    of_file, own = load_settings(), Settings(keep=4)
+    (home / "settings.json").write_text('{"tokenizer": "minilm", "keep": 5}')
+    assert (of_file.tokenizer, of_file.today().tokenizer, of_file.today().today().keep) == (
+        *("builtin", "minilm"),
+        5,
+    )
+    assert own.today() is own
 
 
 def test_a_home_that_cannot_be_made_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,13 +37,14 @@ def make_shards(
     words_per_index: int = 8,
     seed: int = 0,
     vocabulary: Vocabulary | None = None,
+    tokenizer: str = CONFIG.tokenizer,
 ) -> Path:
     """Pages of the four KINDS in turn, each `words_per_index` words longer than the one before.
 
     With 8, the later ones have several windows.
     """
     vocabulary = vocabulary or load_vocabulary()
-    tokenizer = load_tokenizer(CONFIG.tokenizer)
+    loaded = load_tokenizer(tokenizer)
     out.mkdir(parents=True)
     generator = random.Random(seed)
     with ShardWriter(out, vocabulary=vocabulary, config=CONFIG) as writer:
@@ -53,17 +54,17 @@ def make_shards(
                 document.words,
                 document.boxes,
                 document.labels,
-                tokenizer=tokenizer,
+                tokenizer=loaded,
                 config=CONFIG,
                 document=index,
             )
             shade = 40 * KINDS.index(next(kind for kind in KINDS if kind[0] == document.doc_type))
             writer.add(document, encoded, np.full((224, 224, 3), shade, dtype=np.uint8))
-    tokenizer.save(out / TOKENIZER)
+    loaded.save(out / TOKENIZER)
     info: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "tokenizer": CONFIG.tokenizer,
-        "tokenizer_digest": tokenizer.digest,
+        "tokenizer": tokenizer,
+        "tokenizer_digest": loaded.digest,
         "vocabulary_digest": vocabulary.digest,
         "arrays": writer.shapes,
     }

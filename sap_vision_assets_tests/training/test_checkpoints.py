@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from sap_vision_assets.errors import CheckpointError, InputError
 from sap_vision_assets.training import folders, launch
 from sap_vision_assets.training.supervision import sole_writer
+from sap_vision_assets.vocabulary import load_vocabulary
 from sap_vision_assets_tests.training.making import losses, make_job, make_shards, train_here
 
 CHANGES: dict[str, Any] = {"max_steps": 4, "save_every_steps": 1, "eval_every_steps": 4}
@@ -153,6 +155,39 @@ def test_checkpoint_of_other_data_is_refused(interrupted: Path, tmp_path: Path) 
     other = make_shards(tmp_path / "other", words_per_index=1, seed=1)
     with pytest.raises(CheckpointError, match="train_shards: "):
         train_here(make_job(other, interrupted, **CHANGES))
+
+
+def test_a_grown_vocabulary_is_a_start_and_no_resumption(interrupted: Path, tmp_path: Path) -> None:
+    """What fine-tuning from this checkpoint would take, its continuation does not."""
+    extension = tmp_path / "extension.json"
+    term = {"name": "pallets", "sap": "-", "meaning": "Made up."}
+    extension.write_text(json.dumps({"version": 1, "fields": [term]}))
+    vocabulary = load_vocabulary(extension)
+    grown = make_shards(tmp_path / "grown", words_per_index=1, vocabulary=vocabulary)
+    job = replace(make_job(grown, interrupted, **CHANGES), vocabulary_extension=extension)
+    before = tree(interrupted)
+    with pytest.raises(CheckpointError, match=f"vocabulary_digest: .* there, {vocabulary.digest} now"):
+        train_here(job)
+    assert tree(interrupted) == before
+    start = make_job(grown, tmp_path / "new", initial_checkpoint=interrupted / "checkpoint-4", **CHANGES)
+    assert train_here(replace(start, vocabulary_extension=extension))
+    first = json.loads((tmp_path / "new" / "log.jsonl").read_text().splitlines()[0])
+    assert first == {
+        "step": 0,
+        "initial_weights": str(interrupted / "checkpoint-4"),
+        "new_classes": {"token label": ["B-pallets", "I-pallets"]},
+    }
+
+
+def test_digest_of_initial_weights_is_of_their_content(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "best", tmp_path / "moved")
+    digest = folders.weights_digest(finished / "best")
+    assert folders.weights_digest(tmp_path / "moved") == digest
+    (tmp_path / "moved" / "labels.txt").write_text("no part of it")
+    assert folders.weights_digest(tmp_path / "moved") == digest
+    with (tmp_path / "moved" / "model.safetensors").open("ab") as stream:
+        stream.write(b"x")
+    assert folders.weights_digest(tmp_path / "moved") != digest
 
 
 def test_same_samples_in_smaller_batches_go_on(finished: Path, interrupted: Path, short_shards: Path) -> None:
