@@ -79,7 +79,7 @@ def test_the_text_path_computes_what_bert_does(text_only: MultiTaskLayoutLMv3, n
             ids, torch.cat([boxes, boxes + 9], dim=-1), mask, torch.rand(2, 3, 224, 224, generator=generator)
         )[:, :num_tokens]
     is_token = mask.bool()
-    # Worst measured: 2e-6.
+    # Worst measured: 5e-6, at values of up to 6.
     torch.testing.assert_close(found[is_token], expected[is_token], rtol=0, atol=1e-4)
     assert expected[is_token].std() > 0.1
 

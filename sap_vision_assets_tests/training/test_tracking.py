@@ -48,6 +48,18 @@ def test_lines_after_the_checkpoint_are_written_anew(tmp_path: Path) -> None:
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 5]
 
 
+def test_the_start_is_noted_once_and_stays_when_the_training_goes_on(tmp_path: Path) -> None:
+    note = {"step": 0, "initial_weights": "minilm", "new_classes": {}}
+    for _ in range(2):  # the first is killed before its first checkpoint
+        log = RunLog(tmp_path, tiny(), first_step=0, report=lambda _: None)
+        log.note_start("minilm", {})
+        log.write(1, {"loss": 1.0})
+        log.close()
+    write_run(tmp_path, "none", first_step=1)
+    assert logged_steps(tmp_path) == [0, 1, 2, 3, 4]
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0]) == note
+
+
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
