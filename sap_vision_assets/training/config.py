@@ -88,9 +88,11 @@ class TrainingConfig:
     """Learning rate of the relative position biases, as a multiple of learning_rate. Scores get them divided
     by sqrt(head size), so that from scratch they have far to go."""
     doc_type_loss_weight: float = 1.0
-    """Of a page's document type, beside the 1 of the words' labels. A page's one label makes gradients many
-    times as large and as noisy as its words', so that from scratch a small weight lets both learn sooner."""
+    """Of a page's document type in the loss that is minimised. A page's one label makes gradients many times
+    as large and as noisy as its words', so that from scratch a small weight lets both learn sooner."""
     po_subtype_loss_weight: float = 1.0
+    token_loss_weight: float = 1.0
+    """Of the words' labels; 0 for documents that have none, so that the fields are not unlearned."""
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     """L2 norm of all gradients together, above which they are scaled down."""
@@ -145,9 +147,12 @@ class TrainingConfig:
         for name in (
             *("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"),
             *("position_bias_rate_factor", "doc_type_loss_weight", "po_subtype_loss_weight"),
+            "token_loss_weight",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative")
+        if not self.doc_type_loss_weight + self.po_subtype_loss_weight + self.token_loss_weight > 0:
+            raise InputError("all three loss weights are 0, so nothing would be learned; raise one")
         if self.warmup_steps >= self.max_steps:
             raise InputError(
                 f"warmup_steps={self.warmup_steps} must be less than max_steps={self.max_steps}; "

@@ -126,7 +126,11 @@ def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
     ).sum(dim=0)
     counts = LossCounts.unstack(world.sum(counts_3.to(world.device)))
     config = run.job.config
-    weights = LossWeights(doc_type=config.doc_type_loss_weight, po_subtype=config.po_subtype_loss_weight)
+    weights = LossWeights(
+        doc_type=config.doc_type_loss_weight,
+        po_subtype=config.po_subtype_loss_weight,
+        token=config.token_loss_weight,
+    )
     losses = []
     for index, (micro, batch) in enumerate(micro_batches):
         _seed_dropout(config.seed, micro)

@@ -41,6 +41,11 @@ def test_base_is_layoutlmv3_base_with_the_stated_schedule() -> None:
         ({"batch_size": 0}, "batch_size=0 must be positive"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0 must be positive"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must not be negative"),
+        ({"token_loss_weight": -1.0}, "token_loss_weight=-1.0 must not be negative"),
+        (
+            {"doc_type_loss_weight": 0.0, "po_subtype_loss_weight": 0.0, "token_loss_weight": 0.0},
+            "all three loss weights are 0",
+        ),
         ({"precision": "fp8"}, "precision='fp8' is unknown"),
         ({"tracker": "mlflow"}, "tracker='mlflow' is unknown"),
         ({"adam_beta2": 1.0}, "adam_beta2=1.0"),

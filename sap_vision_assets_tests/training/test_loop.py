@@ -101,6 +101,25 @@ def test_accumulation_gives_the_whole_batchs_gradient(
         assert (gradient[name] - exact).norm() <= 1e-4 * exact.norm().clamp(min=1e-3), name
 
 
+@pytest.mark.parametrize("task", ["doc_type", "po_subtype", "token"])
+def test_a_task_of_weight_0_teaches_nothing(task: str, shards: Path, tmp_path: Path) -> None:
+    def head_gradient(name: str, **changes: float) -> Tensor:
+        run = _run(make_job(shards, tmp_path / name, **changes))
+        loop._accumulate_gradients(run, next(loop._read(run)))
+        gradients = [
+            parameter.grad.flatten()
+            for name, parameter in run.raw_model.named_parameters()
+            if name.startswith(f"{task}_head.") and parameter.grad is not None
+        ]
+        return torch.cat(gradients)
+
+    with_it = head_gradient("one")
+    assert with_it.norm() > 0
+    # Heads share nothing with each other, so that a head's gradient goes with its own weight alone.
+    torch.testing.assert_close(head_gradient("half", **{f"{task}_loss_weight": 0.5}), 0.5 * with_it)
+    assert head_gradient("none", **{f"{task}_loss_weight": 0.0}).norm() == 0
+
+
 @pytest.mark.parametrize("killed_after", [2, 7])
 def test_killed_and_started_again_equals_the_unbroken_run(
     killed_after: int, shards: Path, tmp_path: Path
