@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, C classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class LossCounts:
-    """How many targets are scored, one float tensor without dimensions each."""
+    """How many targets are scored, or the sum of their weights; one float tensor without dimensions each."""
 
     doc_type: Tensor
     po_subtype: Tensor
@@ -54,10 +54,20 @@ class MultiTaskLoss:
     token: Tensor
 
 
-def count_targets(doc_type_B: Tensor, po_subtype_B: Tensor, token_labels_BT: Tensor) -> LossCounts:
-    """Targets of a batch that are not ignored."""
-    counts = ((target != IGNORED).sum().float() for target in (doc_type_B, po_subtype_B, token_labels_BT))
-    return LossCounts(*counts)
+def count_targets(
+    doc_type_B: Tensor,
+    po_subtype_B: Tensor,
+    token_labels_BT: Tensor,
+    token_label_weights_C: Tensor | None = None,
+) -> LossCounts:
+    """Targets of a batch that are not ignored; each token counts its label's weight where there are any."""
+    counts = LossCounts(
+        *((target != IGNORED).sum().float() for target in (doc_type_B, po_subtype_B, token_labels_BT))
+    )
+    if token_label_weights_C is None:
+        return counts
+    scored = token_labels_BT[token_labels_BT != IGNORED]
+    return replace(counts, token=token_label_weights_C[scored].sum())
 
 
 def multitask_loss(
@@ -68,22 +78,25 @@ def multitask_loss(
     po_subtype_B: Tensor,
     counts: LossCounts | None = None,
     weights: LossWeights = EQUAL_WEIGHTS,
+    token_label_weights_C: Tensor | None = None,
 ) -> MultiTaskLoss:
     """Loss of one batch; targets are class ids (int64) or IGNORED. A head with nothing to score gives 0.
 
     `counts` are those of the whole accumulated batch when this one is a part of it, so that the parts' losses
-    add up to the loss of the whole; by default the batch's own.
+    add up to the loss of the whole; by default the batch's own. With `token_label_weights_C` the tokens' mean
+    is the one weighted by each label's.
     """
-    counts = counts or count_targets(doc_type_B, po_subtype_B, token_labels_BT)
+    counts = counts or count_targets(doc_type_B, po_subtype_B, token_labels_BT, token_label_weights_C)
     doc_type = _cross_entropy(output.doc_type_logits_BC, doc_type_B, counts.doc_type)
     po_subtype = _cross_entropy(output.po_subtype_logits_BC, po_subtype_B, counts.po_subtype)
-    token = _cross_entropy(output.token_logits_BTC, token_labels_BT, counts.token)
+    token = _cross_entropy(output.token_logits_BTC, token_labels_BT, counts.token, token_label_weights_C)
     total = weights.doc_type * doc_type + weights.po_subtype * po_subtype + weights.token * token
     return MultiTaskLoss(total=total, doc_type=doc_type, po_subtype=po_subtype, token=token)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, count: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, target: Tensor, count: Tensor, weights_C: Tensor | None = None) -> Tensor:
     total = functional.cross_entropy(
-        logits.float().flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
+        logits.float().flatten(0, -2), target.flatten(), weights_C, ignore_index=IGNORED, reduction="sum"
     )
-    return total / count.clamp(min=1)
+    # Not a minimum of 1: the weights of a few frequent labels add up to less.
+    return total / torch.where(count > 0, count, 1.0)

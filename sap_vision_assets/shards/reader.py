@@ -25,6 +25,8 @@ INFO = "shards.json"
 DOCUMENTS = "documents.parquet"
 TOKENIZER = "tokenizer"
 """Folder with the tokenizer that made the ids."""
+LABELS_AT_ONCE = 1 << 22
+"""Labels that `label_counts` holds in memory, of as many as the disk has."""
 
 DTYPES = {
     "input_ids": "int32",
@@ -128,6 +130,14 @@ class Shards:
     def scored_positions(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """`Window.scored_positions` of window `index`: positions of scored tokens, and the word of each."""
         return self.window(index).scored_positions()
+
+    def label_counts(self, num_labels: int) -> NDArray[np.int64]:
+        """[num_labels] how many scored tokens of all windows have each label."""
+        counts = np.zeros(num_labels, dtype=np.int64)
+        for start in range(0, len(self._labels), LABELS_AT_ONCE):
+            labels = self._labels[start : start + LABELS_AT_ONCE]
+            counts += np.bincount(labels[labels >= 0], minlength=num_labels)
+        return counts
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer that made the ids, from the shards' own copy."""

@@ -93,6 +93,9 @@ class TrainingConfig:
     po_subtype_loss_weight: float = 1.0
     token_loss_weight: float = 1.0
     """Of the words' labels; 0 for documents that have none, so that the fields are not unlearned."""
+    rare_label_exponent: float = 0.0
+    """0 to 1: a word weighs in the loss as its label's frequency in the training shards to the power of minus
+    this, scaled to a mean of 1, capped at 10. 0 counts words alike; 1 counts labels alike, up to the cap."""
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     """L2 norm of all gradients together, above which they are scaled down."""
@@ -158,6 +161,8 @@ class TrainingConfig:
                 f"warmup_steps={self.warmup_steps} must be less than max_steps={self.max_steps}; "
                 "lower the first or raise the second"
             )
+        if not 0 <= self.rare_label_exponent <= 1:
+            raise InputError(f"rare_label_exponent={self.rare_label_exponent} must be in 0..1; 0 is off")
         if not 0 < self.adam_beta2 < 1:
             raise InputError(f"adam_beta2={self.adam_beta2} must be between 0 and 1")
         for name, choices in (

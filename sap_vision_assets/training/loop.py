@@ -115,12 +115,14 @@ def _step(
 def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
     """Gradients of the whole batch's loss; returns each micro-batch's share of the three losses, [M, 3].
 
-    Every target weighs the same wherever it stands: the counts are those of all micro-batches of all ranks.
+    A target weighs the same wherever it stands: the counts are those of all micro-batches of all ranks.
     """
-    world = run.world
+    world, label_weights_C = run.world, run.token_label_weights_C
     counts_3 = torch.stack(
         [
-            count_targets(batch.doc_type_B, batch.po_subtype_B, batch.token_labels_BT).stack()
+            count_targets(
+                batch.doc_type_B, batch.po_subtype_B, batch.token_labels_BT, label_weights_C
+            ).stack()
             for _, batch in micro_batches
         ]
     ).sum(dim=0)
@@ -151,6 +153,7 @@ def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
                 po_subtype_B=moved.po_subtype_B,
                 counts=counts,
                 weights=weights,
+                token_label_weights_C=None if label_weights_C is None else label_weights_C.to(world.device),
             )
             # The ranks' gradients will be averaged, and are to be added.
             run.scaler.scale(loss.total * world.size).backward()  # type: ignore[no-untyped-call]

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sap_vision_assets.encoder import MultiTaskLayoutLMv3
 from sap_vision_assets.errors import CheckpointError, InputError
@@ -16,6 +17,7 @@ from sap_vision_assets.training.batches import LengthGroupedSampler
 from sap_vision_assets.training.config import TrainingJob
 from sap_vision_assets.training.distributed import World
 from sap_vision_assets.training.initialization import Start, start_model
+from sap_vision_assets.training.label_weights import rare_label_weights
 from sap_vision_assets.training.optim import make_optimizer, make_scheduler
 from sap_vision_assets.training.precision import Resolved, make_autocast, make_scaler, resolve
 from sap_vision_assets.training.tracking import Scalars
@@ -149,6 +151,13 @@ class Run:
         if config.gradient_checkpointing:
             self.raw_model.gradient_checkpointing_enable(  # type: ignore[no-untyped-call]
                 {"use_reentrant": False}
+            )
+        self.token_label_weights_C: Tensor | None = None
+        """On the CPU; the same on every rank and in every start, since only the shards decide."""
+        if config.rare_label_exponent > 0:
+            counts_C = self.train_shards.label_counts(self.raw_model.config.num_token_labels)
+            self.token_label_weights_C = torch.from_numpy(
+                rare_label_weights(counts_C, config.rare_label_exponent)
             )
         self.model: nn.Module = distributed.wrap(self.raw_model, world, config)
         self.optimizer = make_optimizer(self.raw_model, config)

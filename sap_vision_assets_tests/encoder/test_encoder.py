@@ -299,3 +299,35 @@ def test_sizes_that_do_not_fit_are_refused(change: dict[str, int], message: str)
 
 def test_max_tokens_leaves_room_for_the_padding_rows() -> None:
     assert EncoderConfig(**SIZES).max_tokens == 512
+
+
+def test_a_labels_weight_is_what_its_tokens_count() -> None:
+    model = make_model()
+    with torch.no_grad():
+        output = model(**make_batch(6))
+    labels = torch.full((2, 6), IGNORED)
+    labels[0, 1], labels[0, 2], labels[1, 2] = 5, 5, 7
+    label_weights = torch.ones(181)
+    # They add up to less than 1: a mean is not one over at least one target.
+    label_weights[5], label_weights[7] = 0.1, 0.4
+    targets = {"doc_type_B": torch.tensor([2, 3]), "po_subtype_B": torch.tensor([1, IGNORED])}
+    loss = multitask_loss(output, token_labels_BT=labels, token_label_weights_C=label_weights, **targets)
+    log_p = output.token_logits_BTC.log_softmax(-1)
+    weighted = 0.1 * log_p[0, 1, 5] + 0.1 * log_p[0, 2, 5] + 0.4 * log_p[1, 2, 7]
+    assert loss.token.item() == pytest.approx(-weighted.item() / 0.6, rel=1e-5)
+    plain = multitask_loss(output, token_labels_BT=labels, **targets)
+    assert (loss.doc_type, loss.po_subtype) == (plain.doc_type, plain.po_subtype)
+
+    counts = count_targets(**targets, token_labels_BT=labels, token_label_weights_C=label_weights)
+    assert counts.stack().tolist() == pytest.approx([2, 1, 0.6])
+    parts = [
+        multitask_loss(
+            type(output)(*(logits[part] for logits in vars(output).values())),
+            token_labels_BT=labels[part],
+            counts=counts,
+            token_label_weights_C=label_weights,
+            **{name: target[part] for name, target in targets.items()},
+        ).token
+        for part in (slice(0, 1), slice(1, 2))
+    ]
+    assert sum(parts).item() == pytest.approx(loss.token.item(), rel=1e-6)
