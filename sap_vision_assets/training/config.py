@@ -107,6 +107,9 @@ class TrainingConfig:
     log_every_steps: int = 10
     eval_every_steps: int = 500
     """Steps between scores on the validation shards; there is always one after the last step."""
+    early_stopping_patience: int = 0
+    """Scores in a row that are no better than the best one, after which the training ends; 0: max_steps alone
+    ends it. The learning rate falls as if it did not end before."""
     save_every_steps: int = 500
     keep_checkpoints: int = 2
     """Newest checkpoint-N directories that stay, besides best/ and final/."""
@@ -156,6 +159,10 @@ class TrainingConfig:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative")
         if not self.doc_type_loss_weight + self.po_subtype_loss_weight + self.token_loss_weight > 0:
             raise InputError("all three loss weights are 0, so nothing would be learned; raise one")
+        if self.early_stopping_patience < 0:
+            raise InputError(
+                f"early_stopping_patience={self.early_stopping_patience} must not be negative; 0 is off"
+            )
         if self.warmup_steps >= self.max_steps:
             raise InputError(
                 f"warmup_steps={self.warmup_steps} must be less than max_steps={self.max_steps}; "

@@ -38,7 +38,7 @@ MIN_LOSS_SCALE = 2.0**-10
 
 
 def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> dict[str, Any] | None:
-    """Trains from where `run` stands to its last step; every rank calls it.
+    """Trains from where `run` stands to its last step, or to where it stops early; every rank calls it.
 
     Rank 0 gives what it logs to `report`. Returns the summary, or None when `stop_requested` said so on any
     rank: then a checkpoint of the last whole step was saved. Raises TrainingError when a loss is not finite.
@@ -52,16 +52,18 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
         for micro_batches in _read(run):
             result = _step(run, micro_batches, stop_requested, started)
             state.advance(result)
-            is_last = state.step == config.max_steps
-            if is_last or state.step % config.log_every_steps == 0:
+            is_scored = state.step == config.max_steps or state.step % config.eval_every_steps == 0
+            if is_scored or state.step % config.log_every_steps == 0:
                 _log_interval(run, result, log)
-            if is_last or state.step % config.eval_every_steps == 0:
+            if is_scored:
                 _evaluate(run, log)
-            is_stopped = result.stop and not is_last
+            is_stopped = result.stop and not run.is_over
             if is_stopped or state.step % config.save_every_steps == 0:
                 run.save()
             if is_stopped:
                 return None
+            if run.is_over:
+                break
             started = time.perf_counter()
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
@@ -81,7 +83,8 @@ def _read(run: Run) -> Iterator[MicroBatches]:
         run.train_shards,
         run.sampler,
         pad_id=run.tokenizer.pad_id,
-        steps=range(run.state.step, config.max_steps),
+        # None, when it was killed after its last step and before final/ was there.
+        steps=range(run.state.step, run.state.step if run.is_over else config.max_steps),
         rank=world.rank,
         world_size=world.size,
         workers=config.loader_workers,
@@ -260,6 +263,7 @@ def _evaluate(run: Run, log: RunLog | None) -> None:
         autocast=run.autocast,
     )
     is_best = state.best is None or score.score > state.best.score
+    state.scores_since_best = 0 if is_best else state.scores_since_best + 1
     if is_best:
         state.best, state.best_step = score, state.step
         run.save_best()

@@ -77,6 +77,7 @@ class Progress:
     """In steps alone, over all starts."""
     best_step: int | None = None
     best: ValidationScore | None = None
+    scores_since_best: int = 0
 
     def advance(self, result: StepResult) -> None:
         self.step += 1
@@ -171,6 +172,18 @@ class Run:
             self._restore(resumed, state)
         self.raw_model.train()
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the score has not risen for as long as the config allows, before the last step."""
+        patience = self.job.config.early_stopping_patience
+        is_last = self.state.step == self.job.config.max_steps
+        return 0 < patience <= self.state.scores_since_best and not is_last
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no further step; the same on every rank, and in a training that is resumed."""
+        return self.stopped_early or self.state.step == self.job.config.max_steps
+
     def save(self) -> None:
         """Writes checkpoint-<step> and removes old ones."""
         self._publish(f"checkpoint-{self.state.step}")
@@ -262,6 +275,7 @@ class Run:
         return {
             "steps": state.step,
             "skipped_steps": state.skipped_steps,
+            "stopped_early": self.stopped_early,
             "epochs": round(state.step / self.sampler.steps_per_epoch, 3),
             "train_loss": state.train_loss,
             "best_step": state.best_step,

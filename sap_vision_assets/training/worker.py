@@ -99,7 +99,8 @@ def main() -> None:
     if summary is None:
         sys.exit(STOPPED_STATUS)
     if os.environ.get("RANK", "0") == "0":
-        print(f"finished: best score {summary['best_score']:.4f} at step {summary['best_step']}", flush=True)
+        how = "stopped early" if summary["stopped_early"] else "finished"
+        print(f"{how}: best score {summary['best_score']:.4f} at step {summary['best_step']}", flush=True)
 
 
 @contextmanager
