@@ -87,6 +87,8 @@ class TrainingConfig:
     position_bias_rate_factor: float = 1.0
     """Learning rate of the relative position biases, as a multiple of learning_rate. Scores get them divided
     by sqrt(head size), so that from scratch they have far to go."""
+    head_rate_factor: float = 1.0
+    """Learning rate of the three heads, as a multiple of learning_rate: new ones have farther to go."""
     doc_type_loss_weight: float = 1.0
     """Of a page's document type in the loss that is minimised. A page's one label makes gradients many times
     as large and as noisy as its words', so that from scratch a small weight lets both learn sooner."""
@@ -138,6 +140,7 @@ class TrainingConfig:
     wandb_project: str = "sap-vision"
 
     def __post_init__(self) -> None:
+        _require_positive(self, "head_rate_factor")
         _require_positive(
             self,
             *("max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "max_grad_norm"),

@@ -20,19 +20,24 @@ NEWTON_SCHULZ_STEPS = 5
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
     """Groups by what a parameter does: matrices decay, and Muon takes those of the layers where it is chosen;
-    biases and LayerNorms do not decay, nor do the position biases, which have a rate of their own."""
+    biases and LayerNorms do not decay, nor do position biases. These and the heads have their own rates."""
     groups: dict[str, list[nn.Parameter]] = {
-        name: [] for name in ("decayed", "layers", "kept", "position_biases")
+        name: [] for name in ("decayed", "layers", "kept", "position_biases", "heads_decayed", "heads_kept")
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[_group(name, parameter)].append(parameter)
-    rates = {"position_biases": config.learning_rate * config.position_bias_rate_factor}
+    head_rate = config.learning_rate * config.head_rate_factor
+    rates = {
+        "position_biases": config.learning_rate * config.position_bias_rate_factor,
+        "heads_decayed": head_rate,
+        "heads_kept": head_rate,
+    }
     described: list[dict[str, Any]] = [
         {
             "params": parameters,
             "lr": rates.get(name, config.learning_rate),
-            "weight_decay": config.weight_decay if name in ("decayed", "layers") else 0.0,
+            "weight_decay": config.weight_decay if name in ("decayed", "layers", "heads_decayed") else 0.0,
             "muon": name == "layers" and config.optimizer == "muon",
         }
         for name, parameters in groups.items()
@@ -131,6 +136,8 @@ def _group(name: str, parameter: nn.Parameter) -> str:
     # rel_pos_bias and its kin are matrices of scalars added to attention scores: biases by what they do.
     if ".rel_pos" in name:
         return "position_biases"
+    if not name.startswith("layoutlmv3."):
+        return "heads_kept" if parameter.ndim < 2 else "heads_decayed"
     if parameter.ndim < 2:
         return "kept"
     return "layers" if ".encoder.layer." in name and parameter.ndim == 2 else "decayed"
