@@ -71,7 +71,8 @@ def describe(record: dict[str, Any], max_steps: int) -> str:
         names = ("doc_type_accuracy", "po_subtype_accuracy", "field_f1")
         parts = [f"{name} {record[f'val_{name}']:.3f}" for name in names if f"val_{name}" in record]
         best = "  best so far" if record["is_best"] else ""
-        return f"{head}  validation score {record['val_score']:.4f} ({', '.join(parts)}){best}"
+        loss = f"  loss {record['val_loss']:.4f}" if "val_loss" in record else ""
+        return f"{head}  validation score {record['val_score']:.4f} ({', '.join(parts)}){loss}{best}"
     # A norm that is not finite is left out: fp16 has overflowed, and the step is skipped.
     grad_norm = f"{record['grad_norm']:.2f}" if "grad_norm" in record else "overflow"
     return (

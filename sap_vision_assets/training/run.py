@@ -283,6 +283,7 @@ class Run:
             "best_doc_type_accuracy": state.best.doc_type_accuracy,
             "best_po_subtype_accuracy": state.best.po_subtype_accuracy,
             "best_field_f1": state.best.field_f1,
+            "best_val_loss": state.best.loss,
             "seconds": round(state.seconds, 3),
             "documents_per_s": round(state.documents / state.seconds, 3),
             "num_train_documents": self.train_shards.num_documents,

@@ -1,8 +1,9 @@
-"""The score that picks the best checkpoint, on the validation shards. Test data is never seen here.
+"""The score that picks the best checkpoint, and the loss, on the validation shards. It never sees test data.
 
 Shapes: B windows of a batch, T tokens, C classes, D documents of the shards.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sap_vision_assets.encoder import MultiTaskOutput, pages_to_pixel_values
+from sap_vision_assets.encoder import (
+    LossCounts,
+    MultiTaskOutput,
+    count_targets,
+    multitask_loss,
+    pages_to_pixel_values,
+)
 from sap_vision_assets.encoder.loss import IGNORED
 from sap_vision_assets.shards.reader import Shards
 from sap_vision_assets.training.batches import Batch, collate
@@ -21,7 +28,7 @@ from sap_vision_assets.training.distributed import World
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationScore:
-    """0..1, higher is better; None where the shards have nothing to score."""
+    """Scores are 0..1, higher is better; None where the shards have nothing to score."""
 
     score: float
     """Mean of the three parts that are defined."""
@@ -30,6 +37,14 @@ class ValidationScore:
     """Over the purchase orders that have a subtype."""
     field_f1: float | None
     """Micro F1 over entities; right is the same field from the same first to the same last word."""
+    loss: float | None
+    """Sum of the three means that follow, in nats, without the weights of the training's loss. None, like
+    each of them, also where it is not finite."""
+    doc_type_loss: float | None
+    """Mean over the windows."""
+    po_subtype_loss: float | None
+    token_loss: float | None
+    """Mean over the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,9 @@ class _Predictions:
     po_subtype_logits_WC: NDArray[np.float32]
     word_S3: NDArray[np.int64]
     """Document, word, predicted label id."""
+    loss_sums_3: tuple[float, ...]
+    """Cross-entropy of the three heads, summed over what each has to score."""
+    counts_3: tuple[int, ...]
 
 
 def entity_spans(labels: Sequence[int]) -> set[tuple[int, int, int]]:
@@ -68,7 +86,10 @@ def validate(
     batch_size: int,
     autocast: Callable[[], AbstractContextManager[None]],
 ) -> ValidationScore:
-    """The score of `model`, the same on every rank. Leaves the model in training mode."""
+    """The score of `model`, the same on every rank, and the same to the bit however many ranks there are.
+
+    Leaves the model in training mode.
+    """
     order = np.argsort(shards.window_lengths, kind="stable")
     batches = [order[at : at + batch_size].tolist() for at in range(0, len(order), batch_size)]
     # Cut before they are dealt out: a batch's numbers don't depend on how many ranks there are. Ranks whose
@@ -97,6 +118,14 @@ def _predict(
             moved.attention_mask_BT,
             pages_to_pixel_values(moved.pages_BHW3),
         )
+    targets = (moved.doc_type_B, moved.po_subtype_B, moved.token_labels_BT)
+    sums = multitask_loss(
+        output,
+        doc_type_B=moved.doc_type_B,
+        po_subtype_B=moved.po_subtype_B,
+        token_labels_BT=moved.token_labels_BT,
+        counts=LossCounts.unstack(torch.ones(3, device=world.device)),
+    )
     scored = batch.token_labels_BT != IGNORED
     labels_BT = output.token_logits_BTC.argmax(-1).cpu()
     document_BT = batch.document_B[:, None].expand_as(labels_BT)
@@ -106,6 +135,8 @@ def _predict(
         doc_type_logits_WC=output.doc_type_logits_BC.float().cpu().numpy(),
         po_subtype_logits_WC=output.po_subtype_logits_BC.float().cpu().numpy(),
         word_S3=np.stack(words, axis=-1),
+        loss_sums_3=(sums.doc_type.item(), sums.po_subtype.item(), sums.token.item()),
+        counts_3=tuple(int(count) for count in count_targets(*targets).stack()),
     )
 
 
@@ -118,12 +149,29 @@ def _score(parts: list[_Predictions], shards: Shards) -> ValidationScore:
     po_subtype = _accuracy(po_subtypes, document_W, shards.po_subtypes)
     field = _field_f1(word_S3, shards)
     defined = [value for value in (doc_type, po_subtype, field) if value is not None]
+    losses = [
+        _mean([part.loss_sums_3[head] for part in parts], [part.counts_3[head] for part in parts])
+        for head in range(3)
+    ]
     return ValidationScore(
         score=float(np.mean(defined)) if defined else 0.0,
         doc_type_accuracy=doc_type,
         po_subtype_accuracy=po_subtype,
         field_f1=field,
+        loss=_finite(math.fsum(loss for loss in losses if loss is not None)),
+        doc_type_loss=_finite(losses[0]),
+        po_subtype_loss=_finite(losses[1]),
+        token_loss=_finite(losses[2]),
     )
+
+
+def _mean(sums: Sequence[float], counts: Sequence[int]) -> float | None:
+    # Summed exactly and rounded once: the order in which ranks send their batches does not matter.
+    return math.fsum(sums) / sum(counts) if any(counts) else None
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def _accuracy(

@@ -35,6 +35,9 @@ def test_lines_for_a_person() -> None:
     assert describe(score, 20) == (
         "step 20/20  validation score 0.7500 (doc_type_accuracy 1.000, field_f1 0.500)  best so far"
     )
+    assert describe({**score, "val_loss": 1.25, "is_best": False}, 20) == (
+        "step 20/20  validation score 0.7500 (doc_type_accuracy 1.000, field_f1 0.500)  loss 1.2500"
+    )
 
 
 @pytest.mark.parametrize("is_gone", [True, False])
