@@ -3,6 +3,7 @@
 Shapes: B windows of a batch, T tokens of its longest one.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from sap_vision_assets.encoder.loss import IGNORED
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.shards.reader import Shards
+from sap_vision_assets.training.supervision import end_with_parent
 
 LENGTH_MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens: matrix units like it."""
@@ -210,11 +212,23 @@ def read_steps(
         sampler=plan,
         num_workers=workers,
         pin_memory=pin_memory,
+        worker_init_fn=_end_with_rank,
     )
-    batches = iter(loader)
+    # torchrun's SIGTERM goes to a rank's whole session. Who reads its batches has to live until it has saved
+    # a checkpoint, and what is blocked stays so in children.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        batches = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for micros in plan.by_step():
         try:
             read = [next(batches) for _ in micros]
         except (ConnectionError, EOFError) as error:
             raise RuntimeError(f"DataLoader worker has gone while it handed a batch over: {error}") from error
         yield read
+
+
+def _end_with_rank(_worker: int) -> None:
+    # PyTorch's own watch takes seconds, in which the dead rank's lock would still be held: children share it.
+    end_with_parent(signal.SIGKILL)

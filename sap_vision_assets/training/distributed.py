@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -164,8 +164,9 @@ def leave(status: int) -> NoReturn:
     A gloo process group that is destroyed holds the interpreter's lock and waits for its thread, which may
     just want that lock to let go of a tensor. On a busy machine ranks hung there for ever (torch 2.13).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # whoever read it may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 

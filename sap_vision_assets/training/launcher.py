@@ -21,7 +21,7 @@ from sap_vision_assets import errors
 from sap_vision_assets.errors import InputError, SapVisionError, TrainingError
 from sap_vision_assets.training import folders
 from sap_vision_assets.training.config import TrainingConfig, TrainingJob
-from sap_vision_assets.training.supervision import LOST_PEER_STATUS, STOPPED_STATUS
+from sap_vision_assets.training.supervision import LOST_PEER_STATUS, PARENT_ENV, STOPPED_STATUS
 
 FAILURES_ENV = "SAP_VISION_FAILURES_FILE"
 WORKER_MODULE = "sap_vision_assets.training.worker"
@@ -170,7 +170,7 @@ def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "sub
     # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
     return subprocess.Popen(
         command,
-        env=environment,
+        env={**environment, PARENT_ENV: str(os.getpid())},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from sap_vision_assets.errors import CheckpointError
+from sap_vision_assets.errors import CheckpointError, TrainingError
 
 METADATA_FILE = ".metadata"
 _METADATA_TYPES = {
@@ -31,8 +31,15 @@ _METADATA_TYPES = {
 
 
 def write(directory: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Every rank calls it, with its shards (DTensors), and with whole tensors, which one rank writes."""
-    save(dict(tensors), storage_writer=FileSystemWriter(directory))
+    """Every rank calls it, with its shards (DTensors), and with whole tensors, which one rank writes.
+
+    Raises TrainingError on every rank when one cannot write.
+    """
+    try:
+        save(dict(tensors), storage_writer=FileSystemWriter(directory))
+    except CheckpointException as error:  # a BaseException: it would end the rank without a word of the cause
+        rank, (cause, _) = next(iter(error.failures.items()))
+        raise TrainingError(f"{directory}: rank {rank} could not write it ({cause!r})") from error
 
 
 def read(directory: Path, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

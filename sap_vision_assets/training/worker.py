@@ -12,7 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -39,24 +39,36 @@ LOST_PEER_WAIT_S = 10.0
 """Seconds that a rank whose neighbour vanished waits for torchrun to see that one first, the cause."""
 
 
-def run_job(job: TrainingJob, *, stop_requested: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-    """Trains as this process's rank; returns the summary, or None when it was stopped, a checkpoint saved."""
+def run_job(
+    job: TrainingJob,
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+    on_joined: Callable[[], object] = lambda: None,
+) -> dict[str, Any] | None:
+    """Trains as this process's rank; returns the summary, or None when it was stopped, a checkpoint saved.
+
+    `on_joined` is called once all ranks have come together: before that there is nothing to save.
+    """
     with ExitStack() as stack:
         if int(os.environ.get("RANK", "0")) == 0:
             # Before the process group: a second training fails here, without having waited for anyone.
-            stack.enter_context(sole_writer(job.out))
+            stack.enter_context(sole_writer(job.out, wait_s=job.config.shutdown_grace_s))
             folders.sweep(job.out)
         world = distributed.start(job.config)
         report: Report = lambda _: None  # noqa: E731
         # Nobody reads the directory before rank 0 has swept it.
         world.barrier()
+        on_joined()
+        summary = folders.finished_summary(job.out)
+        if summary is not None:  # by the training that rank 0 waited for
+            return summary
         run = Run(job, world)
         if world.is_main:
             report = stack.enter_context(_reports(job))
             if run.start is not None:
-                print(run.start.describe(), flush=True)
+                _say(run.start.describe())
             else:
-                print(f"goes on from step {run.resumed_from}", flush=True)
+                _say(f"goes on from step {run.resumed_from}")
         summary = train(run, report=report, stop_requested=stop_requested)
         # Not after an error: the other ranks would not answer.
         distributed.stop(world)
@@ -68,6 +80,7 @@ def main() -> None:
     """Runs the job file named on the command line. Exits with STOPPED_STATUS after SIGTERM."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m sap_vision_assets.training.worker JOB.json")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # where the parent ignored it, this process would too
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGKILL)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
@@ -81,12 +94,16 @@ def main() -> None:
     def request_stop(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, request_stop)
     job = TrainingJob.read(Path(sys.argv[1]))
     summary = folders.finished_summary(job.out)
     if summary is None:
         try:
-            summary = run_job(job, stop_requested=stop.is_set)
+            summary = run_job(
+                job,
+                stop_requested=stop.is_set,
+                # Not before: a rank that waits for the others in C++ would not come to heed it.
+                on_joined=lambda: signal.signal(signal.SIGTERM, request_stop),
+            )
         except RuntimeError as error:
             if not distributed.is_lost_peer(error):
                 raise
@@ -100,7 +117,14 @@ def main() -> None:
         sys.exit(STOPPED_STATUS)
     if os.environ.get("RANK", "0") == "0":
         how = "stopped early" if summary["stopped_early"] else "finished"
-        print(f"{how}: best score {summary['best_score']:.4f} at step {summary['best_step']}", flush=True)
+        _say(f"{how}: best score {summary['best_score']:.4f} at step {summary['best_step']}")
+
+
+def _say(line: str) -> None:
+    """Prints it. Nobody reads it any more when what started the training was killed: a checkpoint is then
+    still to be saved."""
+    with suppress(BrokenPipeError):
+        print(line, flush=True)
 
 
 @contextmanager
@@ -109,7 +133,7 @@ def _reports(job: TrainingJob) -> Iterator[Report]:
     max_steps = job.config.max_steps
 
     def show(record: dict[str, Any]) -> None:
-        print(describe(record, max_steps), flush=True)
+        _say(describe(record, max_steps))
 
     if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         yield show

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from sap_vision_assets.errors import CheckpointError, InputError
+from sap_vision_assets.errors import CheckpointError
 from sap_vision_assets.training import folders, launch
 from sap_vision_assets.training.supervision import sole_writer
 from sap_vision_assets.vocabulary import load_vocabulary
-from sap_vision_assets_tests.training.making import losses, make_job, make_shards, train_here
+from sap_vision_assets_tests.training.making import KilledError, losses, make_job, make_shards, train_here
 
 CHANGES: dict[str, Any] = {"max_steps": 4, "save_every_steps": 1, "eval_every_steps": 4}
 
@@ -57,15 +58,21 @@ def reseal(directory: Path) -> None:
     (directory / "training_state.json").write_text(json.dumps(state))
 
 
+@pytest.mark.parametrize("is_finished", [True, False])
 def test_unfinished_checkpoint_is_skipped_with_a_warning(
-    interrupted: Path, short_shards: Path, caplog: pytest.LogCaptureFixture
+    is_finished: bool, interrupted: Path, short_shards: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (interrupted / "checkpoint-4" / "training_state.json").unlink()
+    """FAULT 52."""
+    if not is_finished:
+        (interrupted / "checkpoint-4" / "training_state.json").unlink()
+    before = tree(interrupted / "checkpoint-3")
     with caplog.at_level(logging.WARNING):
         summary = train_here(make_job(short_shards, interrupted, **CHANGES))
     assert summary is not None
-    assert summary["resumed_from"] == 3
-    assert "checkpoint-4: has no training_state.json" in caplog.text
+    assert summary["resumed_from"] == (4 if is_finished else 3)
+    assert ("checkpoint-4: has no training_state.json" in caplog.text) != is_finished
+    assert tree(interrupted / "checkpoint-3") == before
+    assert folders.verify(interrupted / "checkpoint-4")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,7 @@ def test_unfinished_checkpoint_is_skipped_with_a_warning(
 def test_truncated_file_is_named_and_nothing_is_touched(
     name: str, interrupted: Path, short_shards: Path
 ) -> None:
+    """FAULT 53."""
     file = interrupted / "checkpoint-4" / name
     file.write_bytes(file.read_bytes()[:-100])
     before = tree(interrupted)
@@ -103,13 +111,16 @@ class _Payload:
 def test_pickle_that_would_run_code_is_refused(
     name: str, interrupted: Path, short_shards: Path, tmp_path: Path
 ) -> None:
+    """FAULT 54; sharded optimizers: test_sharded."""
     marker = tmp_path / "payload_ran"
     checkpoint = interrupted / "checkpoint-4"
     torch.save({"state": _Payload(marker)}, checkpoint / name)
     reseal(checkpoint)
+    before = tree(interrupted)
     with pytest.raises(CheckpointError, match=rf"{name}: holds more than tensors and numbers"):
         train_here(make_job(short_shards, interrupted, **CHANGES))
     assert not marker.exists()
+    assert tree(interrupted) == before
     # The twin: the payload does run where pickles are trusted.
     torch.load(checkpoint / name, weights_only=False)
     assert marker.exists()
@@ -128,11 +139,38 @@ def test_weights_are_never_read_from_a_pickle(finished: Path, short_shards: Path
 
 
 def test_newest_is_by_step_not_by_time(interrupted: Path) -> None:
+    """FAULT 63."""
     # The clock went back: the later checkpoint looks an hour older.
     os.utime(interrupted / "checkpoint-4", (1e9, 1e9))
     assert folders.newest(interrupted) == interrupted / "checkpoint-4"
     (interrupted / "checkpoint-3").rename(interrupted / "checkpoint-10")
     assert folders.newest(interrupted) == interrupted / "checkpoint-10"
+
+
+@pytest.mark.parametrize("hours", [0, -1])
+def test_clock_that_goes_back_changes_no_number(
+    hours: int, short_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULT 63: an hour, between two starts: what the first wrote is of the future then. 0 is the twin."""
+    changes = {**CHANGES, "tracker": "tensorboard"}
+    unbroken, job = (make_job(short_shards, tmp_path / name, **changes) for name in ("unbroken", "out"))
+    train_here(unbroken)
+    with pytest.raises(KilledError):
+        train_here(job, crash_after=3)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600 * hours)
+    for path in job.out.rglob("*"):
+        os.utime(path, (now() - 3600 * hours, now() - 3600 * hours))
+    with pytest.raises(KilledError):
+        train_here(job, crash_after=4)
+    summary = train_here(job)
+    assert summary is not None
+    assert summary["resumed_from"] == 3
+    assert 0 < summary["seconds"] < 3600
+    assert losses(job.out) == losses(unbroken.out)
+    for name in ("best", "final"):
+        found, expected = ((one.out / name / "model.safetensors").read_bytes() for one in (job, unbroken))
+        assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -238,18 +276,6 @@ def test_missing_best_is_named(interrupted: Path, short_shards: Path) -> None:
     shutil.rmtree(interrupted / "best")
     with pytest.raises(CheckpointError, match=r"best: is missing, but .*checkpoint-4 says"):
         train_here(make_job(short_shards, interrupted, **CHANGES))
-
-
-def test_two_trainings_never_write_one_directory(tmp_path: Path) -> None:
-    with (
-        sole_writer(tmp_path),
-        pytest.raises(InputError, match="another training is writing here"),
-        sole_writer(tmp_path),
-    ):
-        pass
-    with sole_writer(tmp_path):
-        assert (tmp_path / ".lock").exists()
-    assert not (tmp_path / ".lock").exists()
 
 
 def test_full_disk_leaves_the_checkpoint_before(

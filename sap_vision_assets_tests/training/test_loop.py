@@ -184,15 +184,23 @@ def test_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_path:
         assert torch.equal(tensor, run.raw_model.state_dict()[name])
 
 
-def test_batch_without_anything_to_score_has_loss_0(shards: Path, tmp_path: Path) -> None:
-    run = _run(make_job(shards, tmp_path / "out"))
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_batch_without_anything_to_score_has_loss_0(precision: str, shards: Path, tmp_path: Path) -> None:
+    """FAULT 59. The twin is the same batch before its targets are taken away."""
+    run = _run(make_job(shards, tmp_path / "out", precision=precision))
     micro_batches = next(loop._read(run))
+    run.scaler.load_state_dict({**run.scaler.state_dict(), "scale": 16.0})
+    usual = loop._step(run, micro_batches, lambda: False, 0.0)
+    assert min(usual.losses) > 0
+    assert usual.grad_norm > 0
     for _, batch in micro_batches:
         for target in (batch.token_labels_BT, batch.doc_type_B, batch.po_subtype_B):
             target.fill_(-100)
     result = loop._step(run, micro_batches, lambda: False, 0.0)
     assert result.losses == (0.0, 0.0, 0.0)
     assert result.grad_norm == 0.0
+    assert not result.skipped
+    assert all(tensor.isfinite().all() for tensor in run.raw_model.state_dict().values())
 
 
 def test_fp16_overflow_skips_the_update_and_the_schedule(shards: Path, tmp_path: Path) -> None:

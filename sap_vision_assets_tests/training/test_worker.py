@@ -13,6 +13,7 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
+from sap_vision_assets.training import folders
 from sap_vision_assets_tests.training.making import losses, make_job, train_here
 
 CHANGES: dict[str, Any] = {"max_steps": 90, "save_every_steps": 25, "eval_every_steps": 90}
@@ -43,6 +44,7 @@ def whole_lines(log: Path) -> list[str]:
 def test_lost_loader_and_kill_leave_a_training_that_ends_to_the_bit(
     short_shards: Path, tmp_path: Path
 ) -> None:
+    """FAULT 60: a loader worker is killed; then the process itself. The twin is the last start."""
     unbroken = make_job(short_shards, tmp_path / "unbroken", **CHANGES)
     train_here(unbroken)
     job = make_job(short_shards, tmp_path / "broken", loader_workers=1, **CHANGES)
@@ -58,6 +60,9 @@ def test_lost_loader_and_kill_leave_a_training_that_ends_to_the_bit(
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert f"{short_shards}: a process that reads batches died near documents ['doc_" in output
+    # What was saved is whole, and nothing newer is there to be read.
+    assert folders.verify(job.out / "checkpoint-25")
+    assert [path.name for path in job.out.iterdir() if path.is_dir()] == ["checkpoint-25"]
 
     # The process itself is killed.
     process = start(job_file)
