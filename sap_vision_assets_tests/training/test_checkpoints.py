@@ -18,7 +18,6 @@ import torch
 
 from sap_vision_assets.errors import CheckpointError
 from sap_vision_assets.training import folders, launch
-from sap_vision_assets.training.supervision import sole_writer
 from sap_vision_assets.vocabulary import load_vocabulary
 from sap_vision_assets_tests.training.making import KilledError, losses, make_job, make_shards, train_here
 
