@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +210,16 @@ class ArtifactStore:
         ]
         return [name for _, name in sorted(made)]
 
+    def drafts(self, asset: str, partition: str = "") -> list[Path]:
+        """Folders of what is not published yet: being made, or left by who made it."""
+        source, local = self._dir(asset, partition), self._local_dir(asset, partition)
+        entries = sorted(local.iterdir()) if local.exists() else []
+        return [
+            entry
+            for entry in entries
+            if _DIGEST_NAME.fullmatch(entry.name) and not (source / entry.name / MANIFEST).exists()
+        ]
+
     def sweep(self, asset: str, partition: str = "", *, resumable_days: float = 14) -> list[str]:
         """Removes versions beyond `keep` and drafts that nobody writes; returns the names of what went.
 
@@ -311,21 +319,6 @@ class ArtifactStore:
 
     def _local_dir(self, asset: str, partition: str) -> Path:
         return self._local_root.joinpath(*_parts(asset, partition))
-
-
-@cache
-def code_version(*stations: str) -> str:
-    """Digest of the source and data files of the named station folders: an edit there is a new version."""
-    digest = hashlib.sha256()
-    for station in sorted(stations):
-        folder = Path(str(resources.files("sap_vision_assets"))) / station
-        if not folder.is_dir():
-            raise InputError(f"code_version: the package has no station {station!r}")
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(f"{station}/{file.relative_to(folder).as_posix()}\0".encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def canonical_json(value: object) -> bytes:

@@ -3,7 +3,9 @@
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_import,
         _add_labels,
         _add_run,
+        _add_join,
         _add_report,
         _add_predict,
         _add_ui,
@@ -297,6 +300,50 @@ def _tokenizer(name: str | None) -> str | None:
 
     is_directory = name is not None and name not in (BUILTIN, MINILM) and Path(name).is_dir()
     return str(Path(str(name)).absolute()) if is_directory else name
+
+
+def _add_join(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "join",
+        _join,
+        "Train with `run` on another machine, as one of its num_nodes; ends when that training has.",
+        "sap-vision join --domain receipts",
+    )
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="the training's directory, as the first machine names it (default: found by the domain)",
+    )
+    _add_domain(parser, "whose model is trained")
+    parser.add_argument(
+        "--wait-s", type=float, default=3600, metavar="S", help="seconds to wait for the first machine"
+    )
+
+
+def _join(arguments: argparse.Namespace) -> int:
+    from sap_vision_assets.training import folders  # noqa: PLC0415
+    from sap_vision_assets.training.joining import join  # noqa: PLC0415
+
+    if arguments.directory and folders.finished_summary(arguments.directory) is not None:
+        print(f"{arguments.directory}: the training has ended already")
+        return 0
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    candidates = (lambda: [arguments.directory]) if arguments.directory else _trainings_of(arguments.domain)
+    join(candidates, wait_s=arguments.wait_s, on_line=lambda line: print(line, flush=True), stop_event=stop)
+    return 0
+
+
+def _trainings_of(domain: str) -> Callable[[], list[Path]]:
+    from sap_vision_assets.defs.resources import load_settings  # noqa: PLC0415
+    from sap_vision_assets.defs.scopes import CHECKPOINT, scope_of  # noqa: PLC0415
+
+    scope, partition = scope_of(domain)
+    store = load_settings().store()
+    return lambda: store.drafts(scope.key(CHECKPOINT), partition)
 
 
 def _add_report(commands: Any) -> None:

@@ -25,5 +25,9 @@ class TrainingError(SapVisionError):
     """A training ended without a result; the message names the rank and its cause."""
 
 
+class LostRanksError(TrainingError):
+    """Other ranks are gone or silent, so this one cannot go on; the cause is theirs, or the network's."""
+
+
 class ParityError(SapVisionError):
     """An exported model does not give the checkpoint's answers."""

@@ -25,7 +25,6 @@ from sap_vision_assets.artifacts import (
     ArtifactSpec,
     ArtifactStore,
     canonical_json,
-    code_version,
 )
 from sap_vision_assets.errors import ArtifactError, InputError
 
@@ -427,13 +426,6 @@ def test_remote_upload_that_breaks_is_invisible(tmp_path: Path, monkeypatch: pyt
     assert store.require(ASSET, PARTITION).digest == old.digest
     assert store.find(ASSET, PARTITION, spec(2).digest) is None
     assert store.produce(spec(2), write("two")).summary == {"text": "two"}
-
-
-def test_code_version_is_of_the_station_and_refuses_a_typo() -> None:
-    assert code_version("vocabulary") == code_version("vocabulary") != code_version("vocabulary", "documents")
-    assert code_version("documents", "vocabulary") == code_version("vocabulary", "documents")
-    with pytest.raises(InputError, match="no station 'vocabularly'"):
-        code_version("vocabularly")
 
 
 def test_canonical_json_has_one_spelling() -> None:

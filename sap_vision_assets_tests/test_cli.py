@@ -15,7 +15,7 @@ from sap_vision_assets_tests.defs.conftest import home  # noqa: F401  (a fixture
 from sap_vision_assets_tests.defs.models import SCORES, publish
 from sap_vision_assets_tests.defs.pages import break_page, write_split
 
-COMMANDS = ("synth", "validate", "import", "labels", "run", "report", "predict", "ui")
+COMMANDS = ("synth", "validate", "import", "labels", "run", "join", "report", "predict", "ui")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

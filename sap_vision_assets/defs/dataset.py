@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sap_vision_assets.artifacts import JsonObject, code_version
+from sap_vision_assets.artifacts import JsonObject
 from sap_vision_assets.defs.metadata import count_table
 from sap_vision_assets.defs.partitions import (
     domain_split_partitions,
@@ -18,6 +18,7 @@ from sap_vision_assets.defs.partitions import (
 from sap_vision_assets.defs.publishing import clear_failures, inputs_of, materialized, produce
 from sap_vision_assets.defs.resources import Settings
 from sap_vision_assets.errors import InputError
+from sap_vision_assets.versions import code_version
 
 RAW_ANNOTATIONS = "raw_annotations"
 VALIDATED_DATASET = "validated_dataset"

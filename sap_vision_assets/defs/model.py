@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from sap_vision_assets.artifacts import code_version
 from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
 from sap_vision_assets.defs.options import TrainingOptions
 from sap_vision_assets.defs.partitions import TEST, TRAIN, VAL
@@ -27,6 +26,7 @@ from sap_vision_assets.defs.training import (
     collect_training_set,
     train_checkpoint,
 )
+from sap_vision_assets.versions import code_version
 
 GPU_POOL = "gpu"
 GPU_REQUEST = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}

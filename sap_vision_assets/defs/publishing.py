@@ -9,9 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-from sap_vision_assets.artifacts import Artifact, ArtifactSpec, ArtifactStore, JsonObject, code_version
+from sap_vision_assets.artifacts import Artifact, ArtifactSpec, ArtifactStore, JsonObject
 from sap_vision_assets.errors import ArtifactError, SapVisionError
 from sap_vision_assets.training.supervision import end_with_parent
+from sap_vision_assets.versions import code_version
 
 UP_TO_DATE = "up to date: nothing was done"
 STATUS = "status"

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from sap_vision_assets.artifacts import Artifact, ArtifactSpec, JsonObject, code_version
+from sap_vision_assets.artifacts import Artifact, ArtifactSpec, JsonObject
 from sap_vision_assets.defs import gating
 from sap_vision_assets.defs.dataset import TOKENIZED_SHARDS, VALIDATED_DATASET
 from sap_vision_assets.defs.metadata import gate_tables, headline, pictures, score_table, table
@@ -31,6 +31,7 @@ from sap_vision_assets.defs.scopes import (
 )
 from sap_vision_assets.defs.training import BEST, current_shards
 from sap_vision_assets.errors import ArtifactError, CheckpointError, VocabularyMismatchError
+from sap_vision_assets.versions import code_version
 
 EVALUATION_STATIONS = ("evaluation", "training", "encoder", "shards", "vocabulary")
 EXPORT_STATIONS = ("export", *EVALUATION_STATIONS)

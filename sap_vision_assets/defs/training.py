@@ -28,6 +28,7 @@ from sap_vision_assets.defs.scopes import (
 )
 from sap_vision_assets.defs.torchrun import run_training
 from sap_vision_assets.errors import ArtifactError, InputError
+from sap_vision_assets.training import nodes
 
 if TYPE_CHECKING:
     from sap_vision_assets.training.config import TrainingConfig
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 BEST = "best"
 """The checkpoint that scored best on val: what is evaluated, exported and promoted."""
 TRAINING_SET_STATIONS = ("shards", "vocabulary")
-TRAINING_STATIONS = ("training", "encoder", "shards", "vocabulary")
+TRAINING_STATIONS = nodes.STATIONS
 
 
 def collect_training_set(
@@ -121,9 +122,10 @@ def train_checkpoint(
             **inputs_of(training_set),
             **({} if initial is None else _inputs_of_initial(initial)),
         },
+        # Where machines meet is as little a part of what is made as who is told of it.
         config={
             "recipe": recipe,
-            "training": without(config.to_json(), "tracker", "wandb_project"),
+            "training": without(config.to_json(), "tracker", "wandb_project", "rendezvous_endpoint"),
             **_content_of(Path(config.initial_weights)),
         },
         make=make,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class TrainingConfig:
     published, for the trunk; the latter also by its hub id where the hub can be reached."""
 
     max_steps: int
-    """Updates of the weights; each reads batch_size * gradient_accumulation_steps * num_processes windows."""
+    """Updates of the weights; each reads global_batch_size windows."""
     batch_size: int
     """Windows a process holds at once."""
     gradient_accumulation_steps: int = 1
@@ -119,7 +120,11 @@ class TrainingConfig:
     """Windows a process holds at once while it validates."""
 
     num_processes: int = 1
-    """One a device; on a CPU each gets its share of the cores."""
+    """Of one machine: one a device; on a CPU each gets its share of the cores."""
+    num_nodes: int = 1
+    """Machines, each with num_processes. With more than one, `sap-vision join` runs on all but the first."""
+    rendezvous_endpoint: str | None = None
+    """host:port on the first machine, where the others find it. None: its name, and a port that is free."""
     strategy: Strategy = "ddp"
     """fsdp: each process holds its share of weights, gradients and optimizer state (FSDP2, fully_shard)."""
     cpu_offload: bool = False
@@ -131,7 +136,7 @@ class TrainingConfig:
     loader_workers: int = 0
     """Processes a rank reads batches with; 0 reads between the steps, which a CPU wants."""
     collective_timeout_s: float = 1800
-    """Seconds a rank waits for the others before it gives up."""
+    """Seconds a rank waits for the others before it gives up, and a machine for the other machines."""
     shutdown_grace_s: float = 60
     """Seconds between SIGTERM, which saves a checkpoint at the next step, and SIGKILL."""
 
@@ -151,7 +156,7 @@ class TrainingConfig:
                 "keep_checkpoints",
                 "eval_batch_size",
             ),
-            *("num_processes", "collective_timeout_s", "shutdown_grace_s"),
+            *("num_processes", "num_nodes", "collective_timeout_s", "shutdown_grace_s"),
         )
         for name in (
             *("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"),
@@ -185,11 +190,15 @@ class TrainingConfig:
             raise InputError(f"cpu_offload=true needs strategy='fsdp', not {self.strategy!r}")
         if not self.initial_weights:
             raise InputError(f"initial_weights is empty; say {NO_WEIGHTS!r} for random weights")
+        if self.rendezvous_endpoint is not None and not _is_endpoint(self.rendezvous_endpoint):
+            raise InputError(
+                f"rendezvous_endpoint={self.rendezvous_endpoint!r} is no host:port, such as node1:29400"
+            )
 
     @property
     def global_batch_size(self) -> int:
-        """Windows of one update, over all processes."""
-        return self.batch_size * self.gradient_accumulation_steps * self.num_processes
+        """Windows of one update, over all processes of all machines."""
+        return self.batch_size * self.gradient_accumulation_steps * self.num_processes * self.num_nodes
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -242,14 +251,28 @@ class TrainingJob:
     def read(file: Path) -> "TrainingJob":
         """The job of a JSON file as `to_json` gives it. Raises InputError when it cannot be understood."""
         try:
-            record = json.loads(file.read_bytes())
-            config = TrainingConfig.from_json(record.pop("config"))
-            paths: dict[str, Any] = {
-                name: None if value is None else Path(value) for name, value in record.items()
-            }
-            return TrainingJob(config=config, **paths)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return TrainingJob.from_json(file, json.loads(file.read_bytes()))
+        except (OSError, ValueError) as error:
             raise InputError(f"{file}: is not a training job: {error}") from error
+
+    @staticmethod
+    def from_json(file: Path, record: Mapping[str, Any]) -> "TrainingJob":
+        """The job that `to_json` gave, found in `file`. Raises InputError when it cannot be understood."""
+        try:
+            paths: dict[str, Any] = {
+                name: None if value is None else Path(value)
+                for name, value in record.items()
+                if name != "config"
+            }
+            return TrainingJob(config=TrainingConfig.from_json(record["config"]), **paths)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file}: is not a training job: {error}") from error
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether torchrun can meet there: name:port, address:port, [IPv6 address]:port."""
+    match = re.fullmatch(r"(?:[\w.-]+|\[[\da-fA-F:]+\]):(\d{1,5})", text)
+    return match is not None and 0 < int(match[1]) < 2**16
 
 
 def _require_positive(config: object, *names: str) -> None:

@@ -69,7 +69,9 @@ def start(config: TrainingConfig) -> World:
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
         if local_rank >= torch.cuda.device_count():
-            raise InputError(f"{size} processes for {torch.cuda.device_count()} GPUs; lower num_processes")
+            raise InputError(
+                f"{config.num_processes} processes for {torch.cuda.device_count()} GPUs; lower num_processes"
+            )
         torch.cuda.set_device(device)
     if size > 1 or config.strategy == "fsdp":
         # gloo beside nccl: weights that wait on the CPU are exchanged there.

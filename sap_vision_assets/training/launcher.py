@@ -1,30 +1,20 @@
-"""Starts torchrun, watches it, and leaves no process behind. No torch in this process."""
+"""A training from start to end on the node where it was asked for. No torch in this process."""
 
-import contextlib
-import json
 import os
-import queue
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from sap_vision_assets import errors
 from sap_vision_assets.errors import InputError, SapVisionError, TrainingError
-from sap_vision_assets.training import folders
+from sap_vision_assets.training import failures, folders, nodes
 from sap_vision_assets.training.config import TrainingConfig, TrainingJob
-from sap_vision_assets.training.supervision import LOST_PEER_STATUS, PARENT_ENV, STOPPED_STATUS
+from sap_vision_assets.training.processes import Ending, run_torchrun
+from sap_vision_assets.training.supervision import sole_writer
 
-FAILURES_ENV = "SAP_VISION_FAILURES_FILE"
-WORKER_MODULE = "sap_vision_assets.training.worker"
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
@@ -32,12 +22,6 @@ ALLOCATOR = {
 }
 """glibc: what a step frees waits for the next one. Given back to the kernel, it costs 6 % of a step on a CPU
 to have the same pages again (docs/performance.md). What stands in the environment already counts more."""
-KILL_WAIT_S = 10.0
-"""Seconds that the kernel gets to take killed processes away."""
-ASK_AGAIN_S = 5.0
-"""Seconds between SIGTERM to torchrun and to its ranks themselves, where they still run."""
-TORCHRUN_MARGIN_S = 15.0
-"""torchrun gives its ranks `shutdown_grace_s`; itself it gets this much more."""
 _SECRET_MARKS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 _MIN_SECRET_CHARS = 8
 _TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -46,6 +30,23 @@ _LINES_KEPT = 20
 
 class TrainingStoppedError(TrainingError):
     """The training was asked to end, and did; it is not started again by itself."""
+
+
+class Console:
+    """Lines of output on their way to whoever listens, without the secrets in the environment."""
+
+    def __init__(self, environment: Mapping[str, str], on_line: Callable[[str], None] | None) -> None:
+        self.redact = _redactor(environment)
+        self._on_line = on_line
+        self._last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
+
+    def take(self, line: str) -> None:
+        self._last_lines.append(self.redact(line))
+        if self._on_line is not None:
+            self._on_line(self._last_lines[-1])
+
+    def add_last_lines(self, error: Exception) -> None:
+        error.add_note("last lines of output:\n" + "\n".join(self._last_lines))
 
 
 def launch(
@@ -57,6 +58,7 @@ def launch(
 ) -> dict[str, Any]:
     """Trains in subprocesses under torchrun and returns the summary; at once when `job.out` is finished.
 
+    With several nodes this is the launching one, which has rank 0; on each other one `join` must be called.
     `env` is added to this process's environment. `on_line` gets each line of output, without the secrets in
     the environment. When `stop_event` is set, or on any exception here, KeyboardInterrupt included, the ranks
     save a checkpoint within the config's shutdown_grace_s and are killed after it; none is left when this
@@ -70,81 +72,66 @@ def launch(
     if summary is not None:
         return summary
     _require_writable(job.out)
-    environment = _environment(env, job.config)
-    redact = _redactor(environment)
-    last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
-
-    def take(line: str) -> None:
-        last_lines.append(redact(line))
-        if on_line is not None:
-            on_line(last_lines[-1])
-
-    # Not torchrun's own --max-restarts: its ranks meet in a store that still has the dead ones' addresses
-    # (pytorch/pytorch#135712), and it starts again whatever the reason was.
-    for restarts_left in range(job.config.max_restarts, -1, -1):
-        try:
-            return _run_once(job, environment, redact, take, stop_event)
-        except TrainingStoppedError:
-            raise
-        except TrainingError as error:
-            error.add_note("last lines of output:\n" + "\n".join(last_lines))
-            if restarts_left == 0:
+    environment = make_environment(env, job.config)
+    console = Console(environment, on_line)
+    should_stop = stop_event.is_set if stop_event is not None else lambda: False
+    with ExitStack() as stack:
+        if job.config.num_nodes > 1:
+            # A second one here would call the other nodes away from the first.
+            stack.enter_context(sole_writer(job.out, nodes.LAUNCH_LOCK))
+            stack.callback(nodes.withdraw, job.out)
+        # Not torchrun's own --max-restarts: its ranks meet in a store that still has the dead ones' addresses
+        # (pytorch/pytorch#135712), and it starts again whatever the reason was.
+        for restarts_left in range(job.config.max_restarts, -1, -1):
+            try:
+                return _run_once(job, environment, console, should_stop, restarts_left)
+            except TrainingStoppedError:
                 raise
-            take(f"{error}; starts again, {restarts_left} restarts are left")
+            except TrainingError as error:
+                console.add_last_lines(error)
+                if restarts_left == 0:
+                    raise
+                console.take(f"{error}; starts again, {restarts_left} restarts are left")
     raise AssertionError("the last round returns or raises")
 
 
 def _run_once(
     job: TrainingJob,
     environment: Mapping[str, str],
-    redact: Callable[[str], str],
-    take: Callable[[str], None],
-    stop_event: threading.Event | None,
+    console: Console,
+    should_stop: Callable[[], bool],
+    restarts_left: int,
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="sap_vision_training_") as scratch:
-        failures_file = Path(scratch) / "failures.json"
-        process = _start(job, Path(scratch), {**environment, FAILURES_ENV: str(failures_file)})
-        grace_s = job.config.shutdown_grace_s + TORCHRUN_MARGIN_S
-        was_stopped = False
-        try:
-            was_stopped = _follow(process, take, stop_event, grace_s)
-        finally:
-            # Also after a normal end: no helper process of a rank outlives it.
-            end_family(process, mark=str(failures_file), grace_s=grace_s)
-        failures = json.loads(failures_file.read_text()) if failures_file.exists() else []
+    if job.config.num_nodes == 1:
+        meeting, arguments = None, ["--standalone"]
+    else:
+        meeting = nodes.announce(job, restarts_left=restarts_left)
+        arguments = nodes.torchrun_arguments(meeting, is_launching=True)
+        console.take(
+            f"waits at {meeting.endpoint} for {job.config.num_nodes - 1} more machines; "
+            f"there: sap-vision join {meeting.job.out}"
+        )
+    ending = run_torchrun(job, arguments, environment=environment, take=console.take, should_stop=should_stop)
     summary = folders.finished_summary(job.out)
-    if summary is not None and process.returncode == 0:
+    if summary is not None and ending.status == 0:
         return summary
-    # SIGTERM ends a rank that has not come as far as to take it for a request.
-    by_request = (STOPPED_STATUS, LOST_PEER_STATUS, *([-signal.SIGTERM] if was_stopped else []))
-    causes = [one for one in failures if one["exitcode"] not in by_request]
-    if causes:
-        raise _cause(causes, redact)
-    if was_stopped or failures or process.returncode == 128 + signal.SIGTERM:
-        raise _stopped(job.out)
-    raise TrainingError(f"torchrun ended with status {process.returncode} and named no rank")
+    if meeting is not None and ending.causes and all(failure.is_consequence for failure in ending.causes):
+        others, silent = nodes.wait_for_reports(meeting)
+        raise as_error(ending.with_failures(others), job.out, console.redact, silent=silent)
+    raise as_error(ending, job.out, console.redact)
 
 
-def end_family(process: "subprocess.Popen[str]", *, mark: str, grace_s: float) -> None:
-    """SIGTERM to `process`, and after `grace_s` SIGKILL to it and all its descendants that are left.
-
-    `mark` is the value of FAILURES_ENV that they were started with: it finds those too whose parent is gone.
-    Raises TrainingError when the kernel does not take one away. A second interrupt skips the grace.
-    """
-    try:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            _wait_until_gone(process, mark, grace_s)
-    finally:
-        for member in _family(process, mark):
-            # It may end by itself just now.
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        _wait_until_gone(process, mark, KILL_WAIT_S)
-    left = [member.pid for member in _family(process, mark)]
-    if left:
-        raise TrainingError(f"processes {left} survived SIGKILL; see to the machine")
-    process.wait()  # it has ended: this only counts it
+def as_error(
+    ending: Ending, out: Path, redact: Callable[[str], str], *, silent: Sequence[str] = ()
+) -> SapVisionError:
+    """Of the rank that failed first, or TrainingStoppedError. `silent`: nodes that ended without a word."""
+    if ending.causes:
+        return failures.as_error(ending.causes, redact, silent=silent)
+    if not ending.is_by_request:
+        return TrainingError(f"torchrun ended with status {ending.status} and named no rank")
+    newest = folders.newest(out)
+    where = f"goes on from {newest}" if newest else "begins anew: no checkpoint had been saved"
+    return TrainingStoppedError(f"the training was stopped; started again with the same directory it {where}")
 
 
 def _require_writable(out: Path) -> None:
@@ -156,99 +143,8 @@ def _require_writable(out: Path) -> None:
         raise InputError(f"{out}: cannot be written ({error.strerror}); give another directory") from error
 
 
-def _start(job: TrainingJob, scratch: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    job_file = scratch / "job.json"
-    job_file.write_text(json.dumps(job.to_json()))
-    command = [
-        *(sys.executable, "-m", "sap_vision_assets.training.agent", "--standalone"),
-        f"--nproc-per-node={job.config.num_processes}",
-        "--max-restarts=0",
-        f"--shutdown-timeout={int(job.config.shutdown_grace_s)}",
-        f"--log-dir={scratch / 'torchrun'}",
-        *("-m", WORKER_MODULE, str(job_file)),
-    ]
-    # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
-    return subprocess.Popen(
-        command,
-        env={**environment, PARENT_ENV: str(os.getpid())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-
-
-def _follow(
-    process: "subprocess.Popen[str]",
-    take: Callable[[str], None],
-    stop_event: threading.Event | None,
-    grace_s: float,
-) -> bool:
-    """Passes lines on until the process ends, which SIGTERM makes it do within `grace_s` of `stop_event`.
-
-    Returns whether it was stopped.
-    """
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    stream = process.stdout
-    assert stream is not None
-
-    def read() -> None:
-        with stream:
-            for line in stream:
-                lines.put(line.rstrip("\n"))
-
-    # A thread, for the pipe stays open as long as any grandchild lives.
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    deadline = ask_again = None
-    while process.poll() is None and (deadline is None or time.monotonic() < deadline):
-        if deadline is None and stop_event is not None and stop_event.is_set():
-            deadline, ask_again = time.monotonic() + grace_s, time.monotonic() + ASK_AGAIN_S
-            process.terminate()
-        elif ask_again is not None and time.monotonic() > ask_again:
-            ask_again += ASK_AGAIN_S
-            _ask_ranks(process)
-        _drain(lines, take, timeout_s=0.2)
-    reader.join(timeout=2)
-    _drain(lines, take, timeout_s=0)
-    return deadline is not None
-
-
-def _drain(lines: "queue.SimpleQueue[str]", take: Callable[[str], None], *, timeout_s: float) -> None:
-    try:
-        take(lines.get(timeout=timeout_s) if timeout_s else lines.get_nowait())
-        while True:
-            take(lines.get_nowait())
-    except queue.Empty:
-        return
-
-
-def _stopped(out: Path) -> TrainingStoppedError:
-    newest = folders.newest(out)
-    where = f"goes on from {newest}" if newest else "begins anew: no checkpoint had been saved"
-    return TrainingStoppedError(f"the training was stopped; started again with the same directory it {where}")
-
-
-def _cause(failures: list[dict[str, Any]], redact: Callable[[str], str]) -> SapVisionError:
-    """The failing rank's error, as the type it had where that is one of the caller's to handle."""
-    failure = next((failure for failure in failures if failure["error"]), failures[0])
-    if failure["error"] is None:
-        code = failure["exitcode"]
-        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return TrainingError(
-            f"rank {failure['rank']} was ended by {name} (out of memory, or someone ended it); "
-            "start again with the same directory to go on from the newest checkpoint"
-        )
-    kind, _, text = failure["error"].partition(": ")
-    own = getattr(errors, kind, TrainingError)
-    detail = text if own is not TrainingError or kind == "TrainingError" else failure["error"]
-    error: SapVisionError = own(redact(f"rank {failure['rank']}: {detail}"))
-    error.add_note(redact(failure["traceback"]))
-    return error
-
-
-def _environment(extra: Mapping[str, str] | None, config: TrainingConfig) -> dict[str, str]:
+def make_environment(extra: Mapping[str, str] | None, config: TrainingConfig) -> dict[str, str]:
+    """This process's, with `extra`, for torchrun of one node."""
     environment = {
         name: value
         for name, value in {**os.environ, **(extra or {})}.items()
@@ -276,35 +172,3 @@ def _redactor(environment: Mapping[str, str]) -> Callable[[str], str]:
         return text
 
     return redact
-
-
-def _family(process: "subprocess.Popen[str]", mark: str) -> list[psutil.Process]:
-    """`process` and its descendants, as far as they run; a zombie has ended, it only was not counted yet."""
-    process.poll()
-    members = []
-    for member in psutil.process_iter():
-        try:
-            if member.environ().get(FAILURES_ENV) == mark and member.status() != psutil.STATUS_ZOMBIE:
-                members.append(member)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return members
-
-
-def _wait_until_gone(process: "subprocess.Popen[str]", mark: str, timeout_s: float) -> None:
-    deadline, ask_again = time.monotonic() + timeout_s, time.monotonic() + ASK_AGAIN_S
-    while _family(process, mark) and time.monotonic() < deadline:
-        time.sleep(0.1)
-        if time.monotonic() > ask_again:
-            ask_again += ASK_AGAIN_S
-            _ask_ranks(process)
-
-
-def _ask_ranks(process: "subprocess.Popen[str]") -> None:
-    """SIGTERM to the ranks of torchrun, which has had one: it raises an exception wherever it stands, and
-    where that is swallowed the signal is lost. A rank takes it for the same request as often as it comes."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if WORKER_MODULE in child.cmdline():
-                    child.terminate()

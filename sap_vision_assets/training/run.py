@@ -1,6 +1,7 @@
 """One training's moving parts, and how they go to disk and come back."""
 
 import hashlib
+import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sap_vision_assets.vocabulary import Vocabulary, load_vocabulary
 
 MAY_CHANGE_ON_RESUME = frozenset(
     # How windows are split over processes does not move which ones a step reads: the product is compared.
-    {"batch_size", "gradient_accumulation_steps", "num_processes"}
+    {"batch_size", "gradient_accumulation_steps", "num_processes", "num_nodes", "rendezvous_endpoint"}
     | {"log_every_steps", "save_every_steps", "keep_checkpoints", "tracker", "wandb_project"}
     | {"max_restarts", "loader_workers", "collective_timeout_s", "shutdown_grace_s"}
     | {"strategy", "cpu_offload", "gradient_checkpointing"}
@@ -138,7 +139,10 @@ class Run:
             batch_size=config.batch_size,
             seed=config.seed,
         )
-        resumed = folders.newest(job.out)
+        if world.size > 1:
+            _require_agreement(world, self._identity())
+        # Rank 0's answer: another machine may still see the directory as it was a minute ago.
+        resumed = world.gather(folders.newest(job.out) if world.is_main else None)[0]
         # A resumed training has its weights already; where they first came from may be gone by now.
         self.start: Start | None = None
         """None when it was resumed."""
@@ -291,7 +295,8 @@ class Run:
             "num_parameters": sum(parameter.numel() for parameter in self.raw_model.parameters()),
             "checkpoint_bytes": (self.job.out / folders.BEST / checkpoint.WEIGHTS_FILE).stat().st_size,
             "precision": self.precision,
-            "num_processes": self.world.size,
+            "num_processes": self.world.size // self.job.config.num_nodes,
+            "num_nodes": self.job.config.num_nodes,
             "resumed_from": self.resumed_from,
         }
 
@@ -311,6 +316,26 @@ def _require_usable(train: Shards, val: Shards, tokenizer: Tokenizer, model: Mul
             f"{train.path}: a window has {longest} tokens, the architecture holds {model.config.max_tokens}; "
             "raise architecture.max_tokens or build shards with shorter windows"
         )
+
+
+def _require_agreement(world: World, identity: dict[str, Any]) -> None:
+    """Raises the same InputError on every rank when what one of them trains is not what rank 0 trains.
+
+    Machines may have other files at the same path, or other hardware behind precision="auto".
+    """
+    everyone = world.gather((socket.gethostname(), identity))
+    wanted_host, wanted = everyone[0]
+    for rank, (host, found) in enumerate(everyone):
+        differences = [
+            f"{name}: {wanted[name]} there, {value} here"
+            for name, value in found.items()
+            if value != wanted[name]
+        ]
+        if differences:
+            raise InputError(
+                f"rank {rank} on {host} differs from rank 0 on {wanted_host}: {'; '.join(differences)}; "
+                "let all machines read the same files, and name the precision"
+            )
 
 
 def _require_same(directory: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

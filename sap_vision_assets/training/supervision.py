@@ -1,6 +1,7 @@
 """Ending with one's parent, and one writer a directory. Linux; no torch here."""
 
 import ctypes
+import errno
 import fcntl
 import logging
 import os
@@ -19,6 +20,7 @@ LOST_PEER_STATUS = 76
 LOCK_FILE = ".lock"
 PARENT_ENV = "SAP_VISION_PARENT_PID"
 """Number of the process that started this one, as that one wrote it down."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PR_SET_PDEATHSIG = 1
 _LOCK_POLL_S = 0.2
 
@@ -42,14 +44,14 @@ def end_with_parent(what: signal.Signals) -> None:
 
 
 @contextmanager
-def sole_writer(out: Path, *, wait_s: float = 0) -> Iterator[None]:
+def sole_writer(out: Path, lock_file: str = LOCK_FILE, *, wait_s: float = 0) -> Iterator[None]:
     """Holds `out` for this process. Raises InputError when another one still trains into it after `wait_s`:
-    one whose starter was killed saves a checkpoint before it ends.
+    one whose starter was killed saves a checkpoint before it ends. So it does when nothing can tell.
 
     The kernel frees it when the process ends, however it ends. After a success the file goes too.
     """
     out.mkdir(parents=True, exist_ok=True)
-    file = out / LOCK_FILE
+    file = out / lock_file
     deadline = time.monotonic() + wait_s
     descriptor = _locked(file)
     if descriptor is None and wait_s > 0:
@@ -76,5 +78,12 @@ def _locked(file: Path) -> int | None:
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise InputError(
+            f"{file.parent}: its file system keeps no locks ({error.strerror}), so that two trainings could "
+            "write here; mount it with locks (Lustre: -o flock; NFS: without nolock)"
+        ) from error
     os.close(descriptor)
     return None

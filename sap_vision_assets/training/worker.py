@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from sap_vision_assets.errors import TrainingError
+from sap_vision_assets.errors import LostRanksError
 from sap_vision_assets.training import distributed, folders
 from sap_vision_assets.training.config import TrainingJob
 from sap_vision_assets.training.console import describe
@@ -109,9 +109,10 @@ def main() -> None:
                 raise
             if stop.wait(LOST_PEER_WAIT_S):  # SIGTERM: torchrun has seen the cause
                 sys.exit(LOST_PEER_STATUS)
-            raise TrainingError(
-                f"lost the other ranks: {error}. One of them has ended or hangs; "
-                "look at the lines before this, and at collective_timeout_s"
+            raise LostRanksError(
+                f"lost the other ranks: {error}. One of them has ended, hangs, or cannot be reached; "
+                f"look at the lines before this, at collective_timeout_s={job.config.collective_timeout_s:g}"
+                + (", and at GLOO_SOCKET_IFNAME" if job.config.num_nodes > 1 else "")
             ) from error
     if summary is None:
         sys.exit(STOPPED_STATUS)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from sap_vision_assets.errors import InputError, TrainingError
 from sap_vision_assets.training import TrainingJob, launch
-from sap_vision_assets.training.launcher import FAILURES_ENV
+from sap_vision_assets.training.failures import FAILURES_ENV
 from sap_vision_assets_tests.training.making import losses, make_job, train_here
 
 ENV = {"OMP_NUM_THREADS": "1", "SOME_API_KEY": "f00dfeed-not-for-logs"}
