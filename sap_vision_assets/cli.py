@@ -315,7 +315,7 @@ def _add_join(commands: Any) -> None:
         nargs="?",
         type=Path,
         metavar="DIR",
-        help="the training's directory, as the first machine names it (default: found by the domain)",
+        help="the training's directory, as the first machine names it (default: below the artifact root)",
     )
     _add_domain(parser, "whose model is trained")
     parser.add_argument(

@@ -30,6 +30,9 @@ def main() -> None:
         torchrun.run(arguments)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         found = [_describe(rank, host, failure) for rank, failure in error.failures.items()]
+        if any(failure.is_consequence for failure in found):
+            # Such a rank waited in vain for torchrun to see a cause: what a signal ended, torchrun ended.
+            found = [failure for failure in found if failure.exitcode >= 0]
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except (RendezvousError, dist.DistError) as error:

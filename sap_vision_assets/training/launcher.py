@@ -76,10 +76,9 @@ def launch(
     console = Console(environment, on_line)
     should_stop = stop_event.is_set if stop_event is not None else lambda: False
     with ExitStack() as stack:
-        if job.config.num_nodes > 1:
-            # A second one here would call the other nodes away from the first.
-            stack.enter_context(sole_writer(job.out, nodes.LAUNCH_LOCK))
-            stack.callback(nodes.withdraw, job.out)
+        # A second one here would call the other nodes away from the first.
+        stack.enter_context(sole_writer(job.out, nodes.LAUNCH_LOCK))
+        stack.callback(nodes.withdraw, job.out)
         # Not torchrun's own --max-restarts: its ranks meet in a store that still has the dead ones' addresses
         # (pytorch/pytorch#135712), and it starts again whatever the reason was.
         for restarts_left in range(job.config.max_restarts, -1, -1):

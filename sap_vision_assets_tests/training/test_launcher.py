@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,41 @@ def test_interrupted_then_killed_then_equal_to_the_unbroken_run(
     expected = load_file(two_ranks.out / "final" / "model.safetensors")
     found = load_file(job.out / "final" / "model.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_rank_that_hangs_ends_the_training_after_the_time_out(
+    hangs: bool, two_ranks: TrainingJob, tmp_path: Path
+) -> None:
+    timeout_s = 15
+    config = replace(two_ranks.config, collective_timeout_s=timeout_s)
+    job = replace(two_ranks, out=tmp_path / "out", config=config)
+    saved: dict[Path, bytes] = {}
+    hung_at = 0.0
+
+    def stop_rank_1(line: str) -> None:
+        nonlocal hung_at
+        if line.startswith("step 30/"):
+            hung_at = time.monotonic()
+            saved.update((file, file.read_bytes()) for file in (job.out / "checkpoint-25").iterdir())
+            if hangs:
+                rank_process(1).send_signal(signal.SIGSTOP)
+
+    if not hangs:
+        assert launch(job, env=ENV, on_line=stop_rank_1)["steps"] == 60
+        return
+    with pytest.raises(TrainingError) as caught:
+        launch(job, env=ENV, on_line=stop_rank_1)
+    # The time-out, the wait for a cause, torchrun's 30 s for a rank that does not end: seen 55 s.
+    assert time.monotonic() - hung_at < 150
+    assert not family()
+    assert "rank 0: lost the other ranks: " in str(caught.value)
+    assert f"Timed out waiting {timeout_s}000ms" in str(caught.value)
+    assert f"at collective_timeout_s={timeout_s}" in str(caught.value)
+    assert saved
+    assert {file: file.read_bytes() for file in saved} == saved
+    visible = {path.name for path in job.out.iterdir() if not path.name.startswith(".")}
+    assert visible == {"checkpoint-25", "log.jsonl"}
 
 
 def test_exception_on_rank_1_names_rank_1_and_no_secret(short_shards: Path, tmp_path: Path) -> None:
