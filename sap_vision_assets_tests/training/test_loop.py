@@ -18,7 +18,13 @@ from sap_vision_assets.training.batches import document_names
 from sap_vision_assets.training.config import ArchitectureConfig, TrainingJob
 from sap_vision_assets.training.distributed import World
 from sap_vision_assets.training.run import Run
-from sap_vision_assets_tests.training.making import KilledError, losses, make_job, train_here
+from sap_vision_assets_tests.training.making import (
+    KilledError,
+    losses,
+    make_job,
+    make_shards,
+    train_here,
+)
 
 DROPOUT = ArchitectureConfig(
     hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, patch_size=56, dropout=0.1
@@ -120,26 +126,25 @@ def test_a_task_of_weight_0_teaches_nothing(task: str, shards: Path, tmp_path: P
     assert head_gradient("none", **{f"{task}_loss_weight": 0.0}).norm() == 0
 
 
-def test_one_batch_of_32_trains_as_eight_of_4(shards: Path, tmp_path: Path) -> None:
+def test_one_batch_of_32_trains_as_eight_of_4(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "shards", num_documents=23, words_per_index=2)  # 32 windows of 11 to 64
     changes = {"max_steps": 12, "eval_every_steps": 12}
     whole = make_job(shards, tmp_path / "whole", batch_size=32, **changes)
     parts = make_job(shards, tmp_path / "parts", batch_size=4, gradient_accumulation_steps=8, **changes)
-    read = {}
-    for job in (whole, parts):
+    for job, sizes in ((whole, [32]), (parts, [4] * 8)):
         sampler = _run(job).sampler
-        steps = [sampler.micro_batches(step, rank=0, world_size=1) for step in range(12)]
-        # The 34 windows of an epoch are two steps: one whole, one of the rest.
-        assert {len(micros) for micros in steps} == ({1} if job is whole else {8, 1})
-        read[job] = [sorted(window for micro in micros for window in micro.windows) for micros in steps]
+        for step in range(12):
+            micros = sampler.micro_batches(step, rank=0, world_size=1)
+            assert [len(micro.windows) for micro in micros] == sizes
+            assert sorted(window for micro in micros for window in micro.windows) == list(range(32))
         assert train_here(job) is not None
-    assert read[whole] == read[parts]
-    # Worst seen of three seeds: 2e-7 of a loss, 7e-7 of a weight's norm.
+    # Worst seen of three seeds: 1.3e-7 of a loss, 2e-6 of a weight's norm.
     assert losses(parts.out) == pytest.approx(losses(whole.out), rel=2e-6)
     for name, tensor in weights(whole.out).items():
         # These add the same to every score of a softmax: what moves them is rounding alone.
         if not name.endswith(("weigh.bias", "key.bias")):
             difference = (weights(parts.out)[name] - tensor).norm()
-            assert difference <= 1e-5 * tensor.norm().clamp(min=1e-3), name
+            assert difference <= 2e-5 * tensor.norm().clamp(min=1e-3), name
 
 
 @pytest.mark.parametrize("killed_after", [2, 7])
