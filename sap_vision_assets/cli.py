@@ -331,9 +331,14 @@ def _join(arguments: argparse.Namespace) -> int:
         print(f"{arguments.directory}: the training has ended already")
         return 0
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     candidates = (lambda: [arguments.directory]) if arguments.directory else _trainings_of(arguments.domain)
-    join(candidates, wait_s=arguments.wait_s, on_line=lambda line: print(line, flush=True), stop_event=stop)
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        join(
+            candidates, wait_s=arguments.wait_s, on_line=lambda line: print(line, flush=True), stop_event=stop
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -316,6 +316,7 @@ def test_resumable_draft_survives_failure_sweep_and_a_killed_publication(
     with pytest.raises(KeyboardInterrupt):
         store.produce(spec(), fail, resumable=True)
     draft = Path(str(store.root)) / "validated_dataset/general/train" / spec().digest[:DIGEST_CHARS]
+    assert store.drafts(ASSET, PARTITION) == [draft]
     assert store.sweep(ASSET, PARTITION) == []
     (draft / f"{MANIFEST}.123.tmp").write_text("half")
 
@@ -332,6 +333,7 @@ def test_resumable_draft_survives_failure_sweep_and_a_killed_publication(
         spec(), lambda directory: {"resumed": (directory / "checkpoint-1").read_text()}, resumable=True
     )
     assert made.summary == {"resumed": "weights"}
+    assert store.drafts(ASSET, PARTITION) == store.drafts("never", "made") == []
     assert sorted(made.files) == ["checkpoint-1", "part/data.bin"]
     assert sorted(file.name for file in made.path.iterdir()) == ["checkpoint-1", MANIFEST, "part"]
 

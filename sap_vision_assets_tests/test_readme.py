@@ -36,6 +36,8 @@ SMALLER = {
     "base": "tiny",
     # Trainings of several processes are in training/test_worker.py.
     "num_processes=4": "num_processes=1",
+    # Several machines are in training/test_several_machines.py, `join` with them.
+    "num_nodes=2": "num_nodes=1",
 }
 NUM_RECEIPTS = 12
 NUM_ORDERS = 6
@@ -76,6 +78,8 @@ def test_the_commands_run_in_their_order(installation: Installation) -> None:
                 with installation.ui():
                     pass
             continue
+        if arguments[0] == "join":
+            continue
         if arguments[0] == "run" and "--recipe" not in arguments:
             arguments += ["--recipe", "tiny"]
         if arguments in installation.done:
@@ -86,6 +90,13 @@ def test_the_commands_run_in_their_order(installation: Installation) -> None:
         assert made.returncode == 0, f"{line}\n{made.stdout}{made.stderr}"
         assert made.stdout
     _check_python(installation)
+
+
+def test_the_cluster_script_has_the_commands_of_the_text() -> None:
+    (script,) = (block for language, block in BLOCKS if language == "sh")
+    given = re.findall(r"sap-vision [^&\n]+[^&\s]", script)
+    assert len(given) == 2
+    assert set(given) <= set(OURS)
 
 
 def _check_python(installation: Installation) -> None:

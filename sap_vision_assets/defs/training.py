@@ -1,7 +1,7 @@
 """Bodies of the training set and the checkpoint."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -29,9 +29,7 @@ from sap_vision_assets.defs.scopes import (
 from sap_vision_assets.defs.torchrun import run_training
 from sap_vision_assets.errors import ArtifactError, InputError
 from sap_vision_assets.training import nodes
-
-if TYPE_CHECKING:
-    from sap_vision_assets.training.config import TrainingConfig
+from sap_vision_assets.training.config import TrainingConfig, TrainingJob
 
 BEST = "best"
 """The checkpoint that scored best on val: what is evaluated, exported and promoted."""
@@ -87,8 +85,6 @@ def collect_training_set(
 def train_checkpoint(
     context: dg.AssetExecutionContext, options: TrainingOptions, settings: Settings, scope: Scope
 ) -> dg.MaterializeResult[Any]:
-    from sap_vision_assets.training.config import TrainingJob  # noqa: PLC0415
-
     partition = partition_of(context)
     domain = scope.domain(partition)
     store = settings.store()
@@ -122,12 +118,7 @@ def train_checkpoint(
             **inputs_of(training_set),
             **({} if initial is None else _inputs_of_initial(initial)),
         },
-        # Where machines meet is as little a part of what is made as who is told of it.
-        config={
-            "recipe": recipe,
-            "training": without(config.to_json(), "tracker", "wandb_project", "rendezvous_endpoint"),
-            **_content_of(Path(config.initial_weights)),
-        },
+        config=spec_config(recipe, config),
         make=make,
         resumable=True,
     )
@@ -159,6 +150,15 @@ def _content_of(initial_weights: Path) -> dict[str, str]:
 
     is_directory = initial_weights.is_dir()
     return {"initial_weights_digest": folders.weights_digest(initial_weights)} if is_directory else {}
+
+
+def spec_config(recipe: str, config: TrainingConfig) -> JsonObject:
+    """What makes a checkpoint what it is: not who is told of it, nor where machines meet."""
+    return {
+        "recipe": recipe,
+        "training": without(config.to_json(), "tracker", "wandb_project", "rendezvous_endpoint"),
+        **_content_of(Path(config.initial_weights)),
+    }
 
 
 def _inputs_of_initial(initial: Artifact) -> dict[str, str]:

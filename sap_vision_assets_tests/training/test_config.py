@@ -50,11 +50,28 @@ def test_base_is_layoutlmv3_base_with_the_stated_schedule() -> None:
         ({"tracker": "mlflow"}, "tracker='mlflow' is unknown"),
         ({"adam_beta2": 1.0}, "adam_beta2=1.0"),
         ({"initial_weights": ""}, "initial_weights is empty; say 'none'"),
+        ({"num_nodes": 0}, "num_nodes=0 must be positive"),
+        ({"rendezvous_endpoint": "node1"}, "rendezvous_endpoint='node1' is no host:port"),
+        ({"rendezvous_endpoint": "node1:65536"}, "is no host:port, such as node1:29400"),
+        ({"rendezvous_endpoint": "fd00::1:29400"}, "is no host:port"),
+        ({"rendezvous_endpoint": "a,is_host=1:29400"}, "is no host:port"),
     ],
 )
 def test_fields_that_disagree_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(tiny(), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["node1:29400", "node-1.rack_2.lan:1", "10.0.0.1:65535", "[fd00::1]:29400"]
+)
+def test_endpoint_can_be(endpoint: str) -> None:
+    assert replace(tiny(), rendezvous_endpoint=endpoint).rendezvous_endpoint == endpoint
+
+
+def test_global_batch_counts_machines() -> None:
+    config = replace(tiny(), batch_size=4, gradient_accumulation_steps=3, num_processes=2, num_nodes=5)
+    assert config.global_batch_size == 120
 
 
 @pytest.mark.parametrize(

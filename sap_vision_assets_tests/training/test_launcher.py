@@ -1,6 +1,7 @@
 """Two ranks under torchrun: equal to one, killed, stopped, failing; nothing is left running."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -162,6 +163,42 @@ def test_exception_on_rank_1_names_rank_1_and_no_secret(short_shards: Path, tmp_
     told = "\n".join([*lines, str(caught.value), *caught.value.__notes__])
     assert ENV["SOME_API_KEY"] not in told
     assert "***" in told
+
+
+def on_rank_1(program: str, folder: Path) -> dict[str, str]:
+    """An environment in which rank 1 runs `program` first: Python runs sitecustomize in every process."""
+    body = "".join(f"    {line}\n" for line in program.splitlines())
+    (folder / "sitecustomize.py").write_text(f"import os\nif os.environ.get('RANK') == '1':\n{body}")
+    return {**ENV, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.mark.parametrize("differs", [True, False])
+def test_rank_that_would_train_something_else_is_refused(
+    differs: bool, short_shards: Path, tmp_path: Path
+) -> None:
+    """Such as on a machine whose hardware computes in bf16, where the others' does not."""
+    job = make_job(short_shards, tmp_path / "out", num_processes=2, max_steps=3, warmup_steps=1)
+    program = f"from sap_vision_assets.training import run\nif {differs}: run.resolve = lambda *_: 'bf16'"
+    env = on_rank_1(program, tmp_path)
+    if not differs:
+        assert launch(job, env=env)["precision"] == "fp32"
+        return
+    with pytest.raises(InputError, match=r"rank 1 on \S+ differs from rank 0 on .*: fp32 there, bf16 here"):
+        launch(job, env=env)
+    assert not [path for path in job.out.iterdir() if not path.name.startswith(".")]
+
+
+def test_rank_that_sees_an_older_directory_goes_on_where_rank_0_does(
+    two_ranks: TrainingJob, tmp_path: Path
+) -> None:
+    """A network file system may show another machine the directory as it was a minute ago."""
+    job = replace(two_ranks, out=tmp_path / "out")
+    shutil.copytree(two_ranks.out, job.out, ignore=shutil.ignore_patterns("final", "checkpoint-50"))
+    env = on_rank_1(
+        "from sap_vision_assets.training import folders\nfolders.newest = lambda _: None", tmp_path
+    )
+    assert launch(job, env=env)["resumed_from"] == 25
+    assert losses(job.out) == losses(two_ranks.out)
 
 
 def test_stop_before_the_first_step(short_shards: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Ending with one's parent, and one writer a directory."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -97,3 +98,15 @@ def test_the_next_writer_waits_for_the_one_before(fails: bool, tmp_path: Path) -
             pass
     first.join()
     assert order == ["first", "second"]
+
+
+def test_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with (
+        pytest.raises(InputError, match=r"keeps no locks \(No locks available\), .* mount it with locks"),
+        sole_writer(tmp_path),
+    ):
+        pass
