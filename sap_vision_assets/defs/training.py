@@ -128,7 +128,7 @@ def train_checkpoint(
     return materialized(artifact, {"recipe": recipe, **numbers})
 
 
-def require_tokens(config: "TrainingConfig", settings: Settings) -> None:
+def require_tokens(config: TrainingConfig, settings: Settings) -> None:
     """Raises InputError when the tokenizer cannot be had, or MiniLM's weights would meet other tokens.
 
     The training says so too, of all weights, but after the shards are made.
