@@ -96,6 +96,11 @@ class TrainingConfig:
     po_subtype_loss_weight: float = 1.0
     token_loss_weight: float = 1.0
     """Of the words' labels; 0 for documents that have none, so that the fields are not unlearned."""
+    word_masking: float = 0.0
+    """Share of a window's words that the model gets as unknown, others at each look. Against learning few
+    documents by heart; 0 is off."""
+    layout_jitter: float = 0.0
+    """How far, 0..1, a page's boxes are shrunk and moved, anew at each look. As word_masking; 0 is off."""
     rare_label_exponent: float = 0.0
     """0 to 1: a word weighs in the loss as its label's frequency in the training shards to the power of minus
     this, scaled to a mean of 1, capped at 10. 0 counts words alike; 1 counts labels alike, up to the cap."""
@@ -145,41 +150,14 @@ class TrainingConfig:
     wandb_project: str = "sap-vision"
 
     def __post_init__(self) -> None:
-        _require_positive(self, "head_rate_factor")
-        _require_positive(
-            self,
-            *("max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "max_grad_norm"),
-            *(
-                "log_every_steps",
-                "eval_every_steps",
-                "save_every_steps",
-                "keep_checkpoints",
-                "eval_batch_size",
-            ),
-            *("num_processes", "num_nodes", "collective_timeout_s", "shutdown_grace_s"),
-        )
-        for name in (
-            *("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"),
-            *("position_bias_rate_factor", "doc_type_loss_weight", "po_subtype_loss_weight"),
-            "token_loss_weight",
-        ):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}={getattr(self, name)} must not be negative")
+        self._require_ranges()
         if not self.doc_type_loss_weight + self.po_subtype_loss_weight + self.token_loss_weight > 0:
             raise InputError("all three loss weights are 0, so nothing would be learned; raise one")
-        if self.early_stopping_patience < 0:
-            raise InputError(
-                f"early_stopping_patience={self.early_stopping_patience} must not be negative; 0 is off"
-            )
         if self.warmup_steps >= self.max_steps:
             raise InputError(
                 f"warmup_steps={self.warmup_steps} must be less than max_steps={self.max_steps}; "
                 "lower the first or raise the second"
             )
-        if not 0 <= self.rare_label_exponent <= 1:
-            raise InputError(f"rare_label_exponent={self.rare_label_exponent} must be in 0..1; 0 is off")
-        if not 0 < self.adam_beta2 < 1:
-            raise InputError(f"adam_beta2={self.adam_beta2} must be between 0 and 1")
         for name, choices in (
             *(("precision", Precision), ("tracker", Tracker), ("strategy", Strategy)),
             ("optimizer", OptimizerName),
@@ -194,6 +172,29 @@ class TrainingConfig:
             raise InputError(
                 f"rendezvous_endpoint={self.rendezvous_endpoint!r} is no host:port, such as node1:29400"
             )
+
+    def _require_ranges(self) -> None:
+        _require_positive(
+            self,
+            *("max_steps", "batch_size", "gradient_accumulation_steps", "eval_batch_size"),
+            *("learning_rate", "head_rate_factor", "max_grad_norm"),
+            *("log_every_steps", "eval_every_steps", "save_every_steps", "keep_checkpoints"),
+            *("num_processes", "num_nodes", "collective_timeout_s", "shutdown_grace_s"),
+        )
+        for name in (
+            *("warmup_steps", "weight_decay", "max_restarts", "loader_workers", "seed"),
+            *("position_bias_rate_factor", "early_stopping_patience"),
+            *("doc_type_loss_weight", "po_subtype_loss_weight", "token_loss_weight"),
+        ):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)} must not be negative")
+        for name in ("word_masking", "layout_jitter"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be in 0..1, without 1; 0 is off")
+        if not 0 <= self.rare_label_exponent <= 1:
+            raise InputError(f"rare_label_exponent={self.rare_label_exponent} must be in 0..1; 0 is off")
+        if not 0 < self.adam_beta2 < 1:
+            raise InputError(f"adam_beta2={self.adam_beta2} must be between 0 and 1")
 
     @property
     def global_batch_size(self) -> int:

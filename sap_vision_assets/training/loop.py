@@ -24,6 +24,7 @@ from sap_vision_assets.encoder import (
 )
 from sap_vision_assets.errors import TrainingError
 from sap_vision_assets.training import distributed
+from sap_vision_assets.training.augmentation import augment
 from sap_vision_assets.training.batches import Batch, MicroBatch, document_names, read_steps
 from sap_vision_assets.training.optim import clip_gradients
 from sap_vision_assets.training.run import Run, StepResult
@@ -139,7 +140,7 @@ def _accumulate_gradients(run: Run, micro_batches: MicroBatches) -> Tensor:
     losses = []
     for index, (micro, batch) in enumerate(micro_batches):
         _seed_dropout(config.seed, micro)
-        moved = batch.to(world.device)
+        moved = augment(batch, config, run.tokenizer).to(world.device)
         is_last = index == len(micro_batches) - 1
         with nullcontext() if is_last else distributed.accumulate_only(run.model):
             with run.autocast():

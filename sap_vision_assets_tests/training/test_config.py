@@ -49,6 +49,8 @@ def test_base_is_layoutlmv3_base_with_the_stated_schedule() -> None:
         ({"precision": "fp8"}, "precision='fp8' is unknown"),
         ({"tracker": "mlflow"}, "tracker='mlflow' is unknown"),
         ({"adam_beta2": 1.0}, "adam_beta2=1.0"),
+        ({"word_masking": 1.0}, "word_masking=1.0 must be in 0..1, without 1"),
+        ({"layout_jitter": -0.1}, "layout_jitter=-0.1 must be in 0..1, without 1"),
         ({"initial_weights": ""}, "initial_weights is empty; say 'none'"),
         ({"num_nodes": 0}, "num_nodes=0 must be positive"),
         ({"rendezvous_endpoint": "node1"}, "rendezvous_endpoint='node1' is no host:port"),
