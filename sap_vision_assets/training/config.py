@@ -113,6 +113,7 @@ class TrainingConfig:
     """Weights, order of the windows and dropout all follow from it."""
 
     log_every_steps: int = 10
+    """Steps between points in the tracker, lines of output and reports to Dagster; log.jsonl has them all."""
     eval_every_steps: int = 500
     """Steps between scores on the validation shards; there is always one after the last step."""
     early_stopping_patience: int = 0
@@ -146,7 +147,7 @@ class TrainingConfig:
     """Seconds between SIGTERM, which saves a checkpoint at the next step, and SIGKILL."""
 
     tracker: Tracker = "tensorboard"
-    """Besides log.jsonl, which is always written."""
+    """Where numbers are shown, besides log.jsonl, which is always written."""
     wandb_project: str = "sap-vision"
 
     def __post_init__(self) -> None:

@@ -27,8 +27,8 @@ from sap_vision_assets.training import distributed
 from sap_vision_assets.training.augmentation import augment
 from sap_vision_assets.training.batches import Batch, MicroBatch, document_names, read_steps
 from sap_vision_assets.training.optim import clip_gradients
-from sap_vision_assets.training.run import Run, StepResult
-from sap_vision_assets.training.tracking import RunLog
+from sap_vision_assets.training.run import Interval, Run, StepResult
+from sap_vision_assets.training.tracking import RunLog, Scalars
 from sap_vision_assets.training.validation import validate
 
 Report = Callable[[dict[str, Any]], None]
@@ -41,21 +41,25 @@ MIN_LOSS_SCALE = 2.0**-10
 def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> dict[str, Any] | None:
     """Trains from where `run` stands to its last step, or to where it stops early; every rank calls it.
 
-    Rank 0 gives what it logs to `report`. Returns the summary, or None when `stop_requested` said so on any
+    Rank 0 gives what it shows to `report`. Returns the summary, or None when `stop_requested` said so on any
     rank: then a checkpoint of the last whole step was saved. Raises TrainingError when a loss is not finite.
     """
     config, state = run.job.config, run.state
     log = RunLog(run.job.out, config, first_step=state.step, report=report) if run.world.is_main else None
     if log is not None and run.start is not None:
         log.note_start(run.start.weights, run.start.new_classes)
+    links: dict[str, str] = {}
+    completed = False
     started = time.perf_counter()
     try:
         for micro_batches in _read(run):
             result = _step(run, micro_batches, stop_requested, started)
             state.advance(result)
+            if log is not None:
+                log.record(state.step, {**Interval().add(result).means(), **_rates(run, result)})
             is_scored = state.step == config.max_steps or state.step % config.eval_every_steps == 0
             if is_scored or state.step % config.log_every_steps == 0:
-                _log_interval(run, result, log)
+                _show_interval(run, result, log)
             if is_scored:
                 _evaluate(run, log)
             is_stopped = result.stop and not run.is_over
@@ -66,6 +70,7 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
             if run.is_over:
                 break
             started = time.perf_counter()
+        completed = True
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
             raise _lost_loader(run, error) from error
@@ -74,8 +79,8 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
         raise
     finally:
         if log is not None:
-            log.close()
-    return run.finish()
+            links = log.close(completed=completed)
+    return run.finish(**links)
 
 
 def _read(run: Run) -> Iterator[MicroBatches]:
@@ -245,12 +250,19 @@ def _out_of_memory(run: Run, error: RuntimeError) -> TrainingError:
     )
 
 
-def _log_interval(run: Run, result: StepResult, log: RunLog | None) -> None:
+def _rates(run: Run, result: StepResult) -> Scalars:
+    return {
+        "skipped_steps": run.state.skipped_steps,
+        "learning_rate": result.learning_rate,
+        "grad_norm": result.grad_norm,
+        "epoch": run.state.step / run.sampler.steps_per_epoch,
+    }
+
+
+def _show_interval(run: Run, result: StepResult, log: RunLog | None) -> None:
     scalars = run.state.take_interval()
     if log is not None:
-        epoch = run.state.step / run.sampler.steps_per_epoch
-        rates = {"learning_rate": result.learning_rate, "grad_norm": result.grad_norm, "epoch": epoch}
-        log.write(run.state.step, {**scalars, **rates})
+        log.show(run.state.step, {**scalars, **_rates(run, result)})
 
 
 def _evaluate(run: Run, log: RunLog | None) -> None:
@@ -270,7 +282,9 @@ def _evaluate(run: Run, log: RunLog | None) -> None:
         run.save_best()
     if log is not None:
         defined = {f"val_{name}": value for name, value in asdict(score).items() if value is not None}
-        log.write(state.step, {**defined, "is_best": is_best})
+        scores = {**defined, "is_best": is_best}
+        log.record(state.step, scores)
+        log.show(state.step, scores)
 
 
 def _seed_dropout(seed: int, micro: MicroBatch) -> None:

@@ -54,13 +54,33 @@ class StepResult:
 
 @dataclass(kw_only=True)
 class Interval:
-    """Sums since the last line of the log."""
+    """Sums over a few steps."""
 
     steps: int = 0
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     documents: int = 0
     tokens: int = 0
     seconds: float = 0.0
+
+    def add(self, result: StepResult) -> "Interval":
+        """Takes the step in; returns itself."""
+        self.steps += 1
+        self.losses = [a + b for a, b in zip(self.losses, result.losses, strict=True)]
+        self.documents += result.documents
+        self.tokens += result.tokens
+        self.seconds += result.seconds
+        return self
+
+    def means(self) -> Scalars:
+        doc_type, po_subtype, token = (total / self.steps for total in self.losses)
+        return {
+            "loss": doc_type + po_subtype + token,
+            "doc_type_loss": doc_type,
+            "po_subtype_loss": po_subtype,
+            "token_loss": token,
+            "documents_per_s": self.documents / self.seconds,
+            "tokens_per_s": self.tokens / self.seconds,
+        }
 
 
 @dataclass(kw_only=True)
@@ -71,8 +91,9 @@ class Progress:
     """Steps taken, skipped ones included. It also is the sampler's position."""
     skipped_steps: int = 0
     interval: Interval = field(default_factory=Interval)
+    """Since numbers were last shown."""
     train_loss: float | None = None
-    """Mean loss of the last logged interval."""
+    """Mean of the last interval that was shown."""
     documents: int = 0
     seconds: float = 0.0
     """In steps alone, over all starts."""
@@ -85,26 +106,13 @@ class Progress:
         self.skipped_steps += result.skipped
         self.documents += result.documents
         self.seconds += result.seconds
-        self.interval.steps += 1
-        self.interval.documents += result.documents
-        self.interval.tokens += result.tokens
-        self.interval.seconds += result.seconds
-        self.interval.losses = [a + b for a, b in zip(self.interval.losses, result.losses, strict=True)]
+        self.interval.add(result)
 
     def take_interval(self) -> Scalars:
         """Means of the interval, which begins anew."""
-        past, self.interval = self.interval, Interval()
-        doc_type, po_subtype, token = (total / past.steps for total in past.losses)
-        self.train_loss = doc_type + po_subtype + token
-        return {
-            "loss": self.train_loss,
-            "doc_type_loss": doc_type,
-            "po_subtype_loss": po_subtype,
-            "token_loss": token,
-            "documents_per_s": past.documents / past.seconds,
-            "tokens_per_s": past.tokens / past.seconds,
-            "skipped_steps": self.skipped_steps,
-        }
+        means, self.interval = self.interval.means(), Interval()
+        self.train_loss = means["loss"]
+        return means
 
     @staticmethod
     def from_json(record: dict[str, Any]) -> "Progress":
@@ -198,9 +206,9 @@ class Run:
         """Replaces best/."""
         self._publish(folders.BEST)
 
-    def finish(self) -> dict[str, Any]:
-        """Writes final/ and returns the summary, the same on every rank."""
-        own = self._summary() if self.world.is_main else None
+    def finish(self, **links: str) -> dict[str, Any]:
+        """Writes final/ and returns the summary, the same on every rank; rank 0's `links` are part of it."""
+        own = {**self._summary(), **links} if self.world.is_main else None
         self._publish(folders.FINAL, summary=own)
         summary: dict[str, Any] = self.world.gather(own)[0]
         return summary
