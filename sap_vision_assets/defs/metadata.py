@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from sap_vision_assets.artifacts import Artifact
 from sap_vision_assets.evaluation.gates import GateResult
 
 MAX_ROWS = 200
@@ -72,6 +73,16 @@ def pictures(folder: Path, limit: int = 6) -> dict[str, dg.MarkdownMetadataValue
             if value is not None:
                 shown[file.stem] = value
     return shown
+
+
+def tracking_links(checkpoint: Artifact) -> dict[str, dg.UrlMetadataValue | dg.PathMetadataValue]:
+    """Where a training can be looked at: a URL, or a folder of TensorBoard's or of an offline run."""
+    links: dict[str, dg.UrlMetadataValue | dg.PathMetadataValue] = {}
+    if url := checkpoint.summary.get("tracking_url"):
+        links["tracking_url"] = dg.MetadataValue.url(url)
+    if folder := checkpoint.summary.get("tracking_folder"):
+        links["tracking_folder"] = dg.MetadataValue.path(str(checkpoint.path / folder))
+    return links
 
 
 def headline(summary: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

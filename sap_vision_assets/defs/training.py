@@ -7,7 +7,7 @@ import dagster as dg
 
 from sap_vision_assets.artifacts import Artifact, ArtifactStore, JsonObject
 from sap_vision_assets.defs.dataset import RAW_ANNOTATIONS, TOKENIZED_SHARDS, VALIDATED_DATASET, without
-from sap_vision_assets.defs.metadata import count_table
+from sap_vision_assets.defs.metadata import count_table, tracking_links
 from sap_vision_assets.defs.options import TrainingOptions, require_start, training_config
 from sap_vision_assets.defs.partitions import TRAIN, VAL, split_key
 from sap_vision_assets.defs.publishing import (
@@ -125,7 +125,7 @@ def train_checkpoint(
     numbers = {
         name: value for name, value in artifact.summary.items() if isinstance(value, int | float | str)
     }
-    return materialized(artifact, {"recipe": recipe, **numbers})
+    return materialized(artifact, {"recipe": recipe, **numbers, **tracking_links(artifact)})
 
 
 def require_tokens(config: TrainingConfig, settings: Settings) -> None:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from PIL import Image
 
+from sap_vision_assets.artifacts import Artifact, ArtifactSpec
 from sap_vision_assets.defs.metadata import (
     MAX_PICTURE_BYTES,
     MAX_ROWS,
@@ -15,6 +17,7 @@ from sap_vision_assets.defs.metadata import (
     pictures,
     score_table,
     table,
+    tracking_links,
 )
 from sap_vision_assets.evaluation.gates import GateResult
 
@@ -117,6 +120,29 @@ def test_headline_numbers_are_floats_and_gaps_are_said() -> None:
     )
     assert values == {"field_f1": 1.0, "po_subtype_accuracy": "undefined, n=0"}
     assert isinstance(values["field_f1"], float)
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ({}, {}),
+        ({"tracking_url": "https://wandb.example/runs/1"}, {"tracking_url": "https://wandb.example/runs/1"}),
+        ({"tracking_folder": "tensorboard"}, {"tracking_folder": "/artifacts/checkpoint/tensorboard"}),
+    ],
+)
+def test_a_checkpoint_links_to_its_tracker(summary: dict[str, str], expected: dict[str, str]) -> None:
+    artifact = Artifact(
+        spec=ArtifactSpec(asset="general/checkpoint"),
+        digest="0",
+        path=Path("/artifacts/checkpoint"),
+        files={},
+        summary={"steps": 3, **summary},
+        created_at="",
+    )
+    links = tracking_links(artifact)
+    assert {name: value.value for name, value in links.items()} == expected
+    kinds = {"tracking_url": dg.UrlMetadataValue, "tracking_folder": dg.PathMetadataValue}
+    assert all(isinstance(value, kinds[name]) for name, value in links.items())
 
 
 def test_pictures_are_shown_in_place_when_they_are_small(tmp_path: Path) -> None:
