@@ -21,7 +21,10 @@ from sap_vision_assets.encoder.attention import EncoderLayer
 from sap_vision_assets.errors import InputError
 from sap_vision_assets.training.config import TrainingConfig
 
-LOST_PEER_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo")
+LOST_PEER_SIGNS = (
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo"),
+    "Application timeout caused pair closure",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,8 @@ STATIONS = ("training", "encoder", "shards", "vocabulary")
 POLL_S = 1.0
 REPORT_WAIT_S = 15.0
 """Seconds that other nodes get to say why they ended."""
+MAX_READ_S = 60
+"""Seconds that torchrun waits for an answer of the launching node's; it asks several times before it ends."""
 _JOB_FILE = "job.json"
 _AFTER_ALL_ADDRESSES = "~"
 
@@ -152,6 +154,8 @@ def require_member(meeting: Meeting, out: Path) -> None:
 def torchrun_arguments(meeting: Meeting, *, is_launching: bool) -> list[str]:
     """What makes torchrun of this node meet the others'."""
     config = meeting.job.config
+    timeout_s = max(1, int(config.collective_timeout_s))
+    conf = f"is_host={int(is_launching)},join_timeout={timeout_s},read_timeout={min(timeout_s, MAX_READ_S)}"
     host = meeting.endpoint.rpartition(":")[0].strip("[]")
     # Random: two containers may have one name and one process id.
     hidden = f"{_AFTER_ALL_ADDRESSES}{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
@@ -160,7 +164,7 @@ def torchrun_arguments(meeting: Meeting, *, is_launching: bool) -> list[str]:
         "--rdzv-backend=c10d",
         f"--rdzv-id={meeting.rendezvous_id}",
         f"--rdzv-endpoint={meeting.endpoint}",
-        f"--rdzv-conf=is_host={int(is_launching)},join_timeout={max(1, int(config.collective_timeout_s))}",
+        f"--rdzv-conf={conf}",
         f"--local-addr={host if is_launching else hidden}",
     ]
 

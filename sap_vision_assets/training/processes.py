@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from sap_vision_assets.errors import TrainingError
+from sap_vision_assets.errors import LostRanksError, TrainingError
 from sap_vision_assets.training import failures
 from sap_vision_assets.training.config import TrainingJob
 from sap_vision_assets.training.failures import FAILURES_ENV, Failure
@@ -29,6 +30,9 @@ ASK_AGAIN_S = 5.0
 """Seconds between SIGTERM to torchrun and to its ranks themselves, where they still run."""
 TORCHRUN_MARGIN_S = 15.0
 """torchrun gives its ranks `shutdown_grace_s`; itself it gets this much more."""
+OUTLIVES_RANKS_S = 60.0
+"""Seconds that torchrun gets after its ranks: cut off, it waits until the kernel gives its peers up."""
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +77,14 @@ def run_torchrun(
         failures_file = Path(scratch) / "failures.json"
         process = _start(job, Path(scratch), arguments, {**environment, FAILURES_ENV: str(failures_file)})
         grace_s = job.config.shutdown_grace_s + TORCHRUN_MARGIN_S
+        ranks = _Ranks(process)
         was_stopped = False
         try:
-            was_stopped = _follow(process, take, should_stop, grace_s)
+            was_stopped = _follow(process, ranks, take, should_stop, grace_s)
         finally:
             # Also after a normal end: no helper process of a rank outlives it.
             end_family(process, mark=str(failures_file), grace_s=grace_s)
-        found = failures.read(failures_file) or []
+        found = failures.read(failures_file) or ([_stuck()] if ranks.are_outlived else [])
     return Ending(status=process.returncode, was_stopped=was_stopped, failures=found)
 
 
@@ -130,8 +135,56 @@ def _start(
     )
 
 
+class _Ranks:
+    """The ranks of a torchrun, as seen from outside."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self._seen_at: float | None = None
+        self._looked_at = float("-inf")
+
+    def ask(self) -> None:
+        """SIGTERM to each; torchrun has had one: it raises an exception wherever it stands, and where that is
+        swallowed the signal is lost. A rank takes it for the same request as often as it comes."""
+        for rank in self._now():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rank.terminate()
+
+    def look(self) -> None:
+        """To be called often, for `are_outlived` to know."""
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._looked_at = time.monotonic()
+            if self._now():
+                self._seen_at = self._looked_at
+
+    @property
+    def are_outlived(self) -> bool:
+        """Whether torchrun has stayed too long after the last of them ended."""
+        return self._seen_at is not None and self._looked_at - self._seen_at > OUTLIVES_RANKS_S
+
+    def _now(self) -> list[psutil.Process]:
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is none either
+                    if WORKER_MODULE in child.cmdline():
+                        found.append(child)
+        return found
+
+
+def _stuck() -> Failure:
+    return Failure(
+        rank=None,
+        host=socket.gethostname(),
+        exitcode=1,
+        error=f"{LostRanksError.__name__}: its ranks ended, and it cannot reach the launching node; "
+        "look at the lines before this",
+    )
+
+
 def _follow(
     process: "subprocess.Popen[str]",
+    ranks: _Ranks,
     take: Callable[[str], None],
     should_stop: Callable[[], bool],
     grace_s: float,
@@ -159,7 +212,10 @@ def _follow(
             process.terminate()
         elif ask_again is not None and time.monotonic() > ask_again:
             ask_again += ASK_AGAIN_S
-            _ask_ranks(process)
+            ranks.ask()
+        ranks.look()
+        if ranks.are_outlived:
+            break
         _drain(lines, take, timeout_s=0.2)
     reader.join(timeout=2)
     _drain(lines, take, timeout_s=0)
@@ -194,14 +250,4 @@ def _wait_until_gone(process: "subprocess.Popen[str]", mark: str, timeout_s: flo
         time.sleep(0.1)
         if time.monotonic() > ask_again:
             ask_again += ASK_AGAIN_S
-            _ask_ranks(process)
-
-
-def _ask_ranks(process: "subprocess.Popen[str]") -> None:
-    """SIGTERM to the ranks of torchrun, which has had one: it raises an exception wherever it stands, and
-    where that is swallowed the signal is lost. A rank takes it for the same request as often as it comes."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if WORKER_MODULE in child.cmdline():
-                    child.terminate()
+            _Ranks(process).ask()

@@ -1,6 +1,7 @@
 """Two ranks under torchrun: equal to one, killed, stopped, failing; nothing is left running."""
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -133,7 +134,8 @@ def test_rank_that_hangs_ends_the_training_after_the_time_out(
     assert time.monotonic() - hung_at < 150
     assert not family()
     assert "rank 0: lost the other ranks: " in str(caught.value)
-    assert f"Timed out waiting {timeout_s}000ms" in str(caught.value)
+    # gloo says the second where another exchange, of the same step, has met the time-out before.
+    assert re.search(f"Timed out waiting {timeout_s}000ms|Application timeout", str(caught.value))
     assert f"at collective_timeout_s={timeout_s}" in str(caught.value)
     assert saved
     assert {file: file.read_bytes() for file in saved} == saved

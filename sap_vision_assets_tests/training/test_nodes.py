@@ -90,11 +90,11 @@ def test_only_the_launching_machine_can_get_rank_0(job: TrainingJob) -> None:
         "--rdzv-backend=c10d",
         f"--rdzv-id={meeting.rendezvous_id}",
         "--rdzv-endpoint=[fd00::1]:29400",
-        "--rdzv-conf=is_host=1,join_timeout=90",
+        "--rdzv-conf=is_host=1,join_timeout=90,read_timeout=60",
         "--local-addr=fd00::1",
     ]
     assert joining_one[:4] == launching[:4]
-    assert joining_one[4] == "--rdzv-conf=is_host=0,join_timeout=90"
+    assert joining_one[4] == "--rdzv-conf=is_host=0,join_timeout=90,read_timeout=60"
     name = joining_one[5].removeprefix("--local-addr=")
     # Behind every name and address that there can be: torchrun sorts them as text.
     assert name > max("zzz", "ZZZ", "fd00::1", "10.0.0.1", "node_9")
