@@ -6,7 +6,7 @@ Shapes: B windows of a micro-batch, T tokens, M micro-batches of a step on this 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -45,42 +45,57 @@ def train(run: Run, *, report: Report, stop_requested: Callable[[], bool]) -> di
     rank: then a checkpoint of the last whole step was saved. Raises TrainingError when a loss is not finite.
     """
     config, state = run.job.config, run.state
-    log = RunLog(run.job.out, config, first_step=state.step, report=report) if run.world.is_main else None
-    if log is not None and run.start is not None:
-        log.note_start(run.start.weights, run.start.new_classes)
+    log = _open_log(run, report)
     links: dict[str, str] = {}
     completed = False
     started = time.perf_counter()
     try:
-        for micro_batches in _read(run):
-            result = _step(run, micro_batches, stop_requested, started)
-            state.advance(result)
-            if log is not None:
-                log.record(state.step, {**Interval().add(result).means(), **_rates(run, result)})
-            is_scored = state.step == config.max_steps or state.step % config.eval_every_steps == 0
-            if is_scored or state.step % config.log_every_steps == 0:
-                _show_interval(run, result, log)
-            if is_scored:
-                _evaluate(run, log)
-            is_stopped = result.stop and not run.is_over
-            if is_stopped or state.step % config.save_every_steps == 0:
-                run.save()
-            if is_stopped:
-                return None
-            if run.is_over:
-                break
-            started = time.perf_counter()
+        with _explained(run):
+            for micro_batches in _read(run):
+                result = _step(run, micro_batches, stop_requested, started)
+                state.advance(result)
+                _record_step(run, result, log)
+                is_scored = state.step == config.max_steps or state.step % config.eval_every_steps == 0
+                if is_scored or state.step % config.log_every_steps == 0:
+                    _show_interval(run, result, log)
+                if is_scored:
+                    _evaluate(run, log)
+                is_stopped = result.stop and not run.is_over
+                if is_stopped or state.step % config.save_every_steps == 0:
+                    run.save()
+                if is_stopped:
+                    return None
+                if run.is_over:
+                    break
+                started = time.perf_counter()
         completed = True
+    finally:
+        if log is not None:
+            links = log.close(completed=completed)
+    return run.finish(**links)
+
+
+def _open_log(run: Run, report: Report) -> RunLog | None:
+    """Rank 0's."""
+    if not run.world.is_main:
+        return None
+    log = RunLog(run.job.out, run.job.config, first_step=run.state.step, report=report)
+    if run.start is not None:
+        log.note_start(run.start.weights, run.start.new_classes)
+    return log
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    """Raises TrainingErrors that say what to do, where torch tells of lost loaders or of a lack of memory."""
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
             raise _lost_loader(run, error) from error
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise _out_of_memory(run, error) from error
         raise
-    finally:
-        if log is not None:
-            links = log.close(completed=completed)
-    return run.finish(**links)
 
 
 def _read(run: Run) -> Iterator[MicroBatches]:
@@ -248,6 +263,11 @@ def _out_of_memory(run: Run, error: RuntimeError) -> TrainingError:
         f"step {run.state.step + 1}: memory ran out on {run.world.device} ({str(error).splitlines()[0]}). "
         f"In this order: {'; '.join(remedies)}"
     )
+
+
+def _record_step(run: Run, result: StepResult, log: RunLog | None) -> None:
+    if log is not None:
+        log.record(run.state.step, {**Interval().add(result).means(), **_rates(run, result)})
 
 
 def _rates(run: Run, result: StepResult) -> Scalars:
