@@ -10,10 +10,13 @@ from sap_vision_assets.artifacts import ArtifactStore
 from sap_vision_assets.defs.publishing import inputs_of
 from sap_vision_assets.defs.resources import load_settings
 from sap_vision_assets.shards import load_tokenizer
+from sap_vision_assets.training import TrainingJob, joining, nodes
+from sap_vision_assets.training.processes import Ending
 from sap_vision_assets.vocabulary import load_vocabulary
 from sap_vision_assets_tests.defs.conftest import home  # noqa: F401  (a fixture)
 from sap_vision_assets_tests.defs.models import SCORES, publish
 from sap_vision_assets_tests.defs.pages import break_page, write_split
+from sap_vision_assets_tests.training.making import make_job
 
 COMMANDS = ("synth", "validate", "import", "labels", "run", "join", "report", "predict", "ui")
 
@@ -172,3 +175,30 @@ def test_a_damaged_promoted_model_does_not_answer(
     assert f"{promoted.path / 'thresholds.json'}: is missing" in shown.err
     assert "materialise general/promoted_model again" in shown.err
     assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("domain", "folder"), [("general", "general/checkpoint"), ("receipts", "domain/checkpoint/receipts")]
+)
+def test_join_finds_the_training_of_its_domain(
+    domain: str,
+    folder: str,
+    home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    joined = []
+
+    def run(job: TrainingJob, arguments: list[str], **_: object) -> Ending:
+        joined.append(job.out)
+        return Ending(status=0, was_stopped=False, failures=[])
+
+    monkeypatch.setattr(joining, "run_torchrun", run)
+    command = ["join", "--domain", domain, "--wait-s", "0.05"]
+    assert cli.main(command) == 1
+    assert "no training of several machines was announced within 0.05 s" in capsys.readouterr().err
+    for place in ("general/checkpoint", "domain/checkpoint/receipts", "domain/checkpoint/invoices"):
+        draft = home / "artifacts" / place / f"{0:020x}"
+        nodes.announce(make_job(home, draft, num_nodes=2), restarts_left=0)
+    assert cli.main(command) == 0
+    assert joined == [home / "artifacts" / folder / f"{0:020x}"]

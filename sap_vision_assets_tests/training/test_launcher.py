@@ -194,7 +194,8 @@ def test_rank_that_sees_an_older_directory_goes_on_where_rank_0_does(
     two_ranks: TrainingJob, tmp_path: Path
 ) -> None:
     """A network file system may show another machine the directory as it was a minute ago."""
-    job = replace(two_ranks, out=tmp_path / "out")
+    config = replace(two_ranks.config, collective_timeout_s=60)
+    job = replace(two_ranks, out=tmp_path / "out", config=config)
     shutil.copytree(two_ranks.out, job.out, ignore=shutil.ignore_patterns("final", "checkpoint-50"))
     env = on_rank_1(
         "from sap_vision_assets.training import folders\nfolders.newest = lambda _: None", tmp_path
