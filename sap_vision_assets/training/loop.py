@@ -4,6 +4,8 @@ Shapes: B windows of a micro-batch, T tokens, M micro-batches of a step on this 
 """
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -92,6 +94,9 @@ def _explained(run: Run) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
+            if threading.current_thread() is threading.main_thread():
+                # torch's handler tells of the same worker once more, wherever this thread is by then.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise _lost_loader(run, error) from error
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise _out_of_memory(run, error) from error

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -320,3 +322,27 @@ def test_out_of_memory_names_what_to_change_in_order(shards: Path, tmp_path: Pat
     assert sorted(remedies, key=message.index) == remedies
     assert folders.newest(job.out) is None
     assert run("free").returncode == 0
+
+
+@pytest.mark.parametrize("message", ["DataLoader worker (pid 7) is killed", "something else"])
+def test_lost_loader_is_named_though_the_kernel_tells_of_it_once_more(
+    message: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell_again(*_: object) -> None:
+        raise RuntimeError("told again")
+
+    def name_documents(*_: object) -> TrainingError:
+        os.kill(os.getpid(), signal.SIGCHLD)
+        return TrainingError("documents are named")
+
+    run = _run(make_job(shards, tmp_path / "out"))
+    monkeypatch.setattr(loop, "_lost_loader", name_documents)
+    before = signal.signal(signal.SIGCHLD, tell_again)
+    try:
+        is_lost = message.startswith("DataLoader")
+        expected = (TrainingError, "documents are named") if is_lost else (RuntimeError, "something else")
+        with pytest.raises(expected[0], match=expected[1]), loop._explained(run):
+            raise RuntimeError(message)
+        assert (signal.getsignal(signal.SIGCHLD) is tell_again) == (not is_lost)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
