@@ -207,11 +207,15 @@ class Trial:
         if [sorted(record) for record in found] != [sorted(record) for record in expected]:
             self._tally.failures.append(f"{len(found)} lines are logged, and {len(expected)} without a kill")
             return
+        others = [[value for value in record.values() if not is_number(value)] for record in expected + found]
+        if others[: len(expected)] != others[len(expected) :]:
+            self._tally.failures.append("what is logged and is no number differs")
+            return
         difference = max(
             abs(one[name] - other[name])
             for one, other in zip(expected, found, strict=True)
             for name in one
-            if name not in RATES
+            if name not in RATES and is_number(one[name])
         )
         self._tally.loss_difference = max(self._tally.loss_difference, difference)
         for name in ("best", "final"):
@@ -332,6 +336,10 @@ def lines(out: Path) -> Iterator[dict[str, Any]]:
         for line in (out / "log.jsonl").read_text().splitlines(keepends=True):
             if line.endswith("\n"):
                 yield json.loads(line)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 def records(out: Path) -> list[dict[str, Any]]:
