@@ -253,9 +253,10 @@ class TrainingJob:
     def read(file: Path) -> "TrainingJob":
         """The job of a JSON file as `to_json` gives it. Raises InputError when it cannot be understood."""
         try:
-            return TrainingJob.from_json(file, json.loads(file.read_bytes()))
+            record = json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: is not a training job: {error}") from error
+        return TrainingJob.from_json(file, record)
 
     @staticmethod
     def from_json(file: Path, record: Mapping[str, Any]) -> "TrainingJob":

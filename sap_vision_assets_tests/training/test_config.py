@@ -126,3 +126,19 @@ def test_job_without_sizes_or_with_two_origins_is_refused(tmp_path: Path) -> Non
         TrainingJob(**paths, config=replace(tiny(), architecture=None))
     with pytest.raises(InputError, match="choose one"):
         TrainingJob(**paths, config=replace(tiny(), initial_weights="x"), initial_checkpoint=tmp_path)
+
+
+def test_job_file_that_cannot_be_understood_says_so_once(tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    job = TrainingJob(train_shards=tmp_path, val_shards=tmp_path, out=tmp_path, config=tiny())
+    record = job.to_json()
+    file.write_text(json.dumps(record))
+    assert TrainingJob.read(file) == job
+    record["config"]["batch_size"] = 0
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError) as caught:
+        TrainingJob.read(file)
+    assert str(caught.value) == f"{file}: is not a training job: batch_size=0 must be positive"
+    file.write_text("{")
+    with pytest.raises(InputError, match="is not a training job: Expecting property name"):
+        TrainingJob.read(file)
