@@ -45,8 +45,8 @@ def end_with_parent(what: signal.Signals) -> None:
 
 @contextmanager
 def sole_writer(out: Path, lock_file: str = LOCK_FILE, *, wait_s: float = 0) -> Iterator[None]:
-    """Holds `out` for this process. Raises InputError when another one still trains into it after `wait_s`:
-    one whose starter was killed saves a checkpoint before it ends. So it does when nothing can tell.
+    """Holds `out` for this process. Raises InputError when another one still trains into it after `wait_s`
+    (one whose starter was killed saves a checkpoint before it ends), or the file system keeps no locks.
 
     The kernel frees it when the process ends, however it ends. After a success the file goes too.
     """
